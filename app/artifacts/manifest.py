@@ -1,0 +1,156 @@
+"""The contract between training and serving: what a version folder says about itself, and the proof that it is whole.
+
+`model_artifacts/README.md` explains the format field by field.
+"""
+
+import hashlib
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.errors import ArtifactError
+
+FORMAT_VERSION = 1
+READABLE_FORMATS = (1,)
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "model.onnx"
+VOCABULARY_FILE = "vocabulary.json"
+ATTRIBUTES_FILE = "attributes.jsonl"
+POPULARITY_FILE = "popularity.npy"
+
+GraphInput = Literal["items", "k", "adjust", "timestamps_ms", "event_types"]
+VERSION_PATTERN = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class EventType(_Frozen):
+    """How one type of event is used. `index` is what the graph's `event_types` input carries."""
+
+    index: int = Field(ge=0, le=255)
+    enters_sequence: bool = True
+    weight: float = Field(1.0, ge=0)
+
+
+DEFAULT_EVENT_TYPES: dict[str, EventType] = {
+    "interaction": EventType(index=1),
+    "impression": EventType(index=2, enters_sequence=False),
+    "dismiss": EventType(index=3, enters_sequence=False),
+}
+"""In force while no artifact says otherwise. A type that the map does not name enters the sequence with index 0, weight 1."""
+
+
+class Graph(_Frozen):
+    """Named inputs and outputs of `model.onnx`.
+
+    inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32 (B, num_items + 1);
+    where declared `timestamps_ms` int64 (B, L) and `event_types` int64 (B, L), 0 where `items` is 0.
+    outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index.
+    """
+
+    inputs: tuple[GraphInput, ...]
+    outputs: tuple[Literal["item_indices"], Literal["scores"]] = ("item_indices", "scores")
+
+    @model_validator(mode="after")
+    def _has_the_inputs_serving_needs(self) -> "Graph":
+        missing = {"items", "k", "adjust"} - set(self.inputs)
+        if missing:
+            raise ValueError(f"inputs lack {sorted(missing)}")
+        return self
+
+
+class ReferenceCase(_Frozen):
+    """One synthetic history and the ranking that the trained model gave for it, with nothing hidden."""
+
+    items: tuple[int, ...]
+    timestamps_ms: tuple[int, ...]
+    event_types: tuple[int, ...]
+    item_indices: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+class Metrics(_Frozen):
+    """Offline results with the protocol they were measured in; keys like `ndcg@10`."""
+
+    protocol: dict[str, Any]
+    model: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+
+
+class Manifest(_Frozen):
+    """`manifest.json`: the only place where serving learns facts about the model."""
+
+    format_version: int
+    model_version: Annotated[str, Field(pattern=VERSION_PATTERN.pattern)]
+    created_at: str
+    git_commit: str | None
+    num_items: int = Field(ge=1)
+    max_length: int = Field(ge=1)
+    graph: Graph
+    event_types: dict[str, EventType]
+    exclude_seen: bool
+    time_use: Literal["none", "intervals"]
+    model: dict[str, Any]
+    preprocessing: dict[str, Any]
+    training: dict[str, Any]
+    refit: bool
+    data_fingerprint: str
+    metrics: Metrics | None
+    reference_cases: tuple[ReferenceCase, ...] = Field(min_length=1)
+    score_tolerance: float = Field(gt=0, lt=math.inf)
+    files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a version folder, checked against the format.
+
+    Raises:
+        ArtifactError: no manifest, an unreadable one, a format that this service does not read, or a folder whose name is not the version.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}); export the version again") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ArtifactError(f"{path} is not a manifest of format {FORMAT_VERSION}: {place}: {first['msg']}") from error
+    if manifest.format_version not in READABLE_FORMATS:
+        raise ArtifactError(
+            f"{path} has format_version {manifest.format_version}; this service reads {list(READABLE_FORMATS)}: "
+            "export with a matching release"
+        )
+    if manifest.model_version != folder.name:
+        raise ArtifactError(f"{path} says model_version {manifest.model_version!r} but its folder is {folder.name!r}")
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the sha256 that the manifest gives.
+
+    Raises:
+        ArtifactError: a required file is not listed, or a listed one is missing or has other content.
+    """
+    required = {GRAPH_FILE, VOCABULARY_FILE, ATTRIBUTES_FILE, POPULARITY_FILE}
+    if not required <= manifest.files.keys():
+        raise ArtifactError(f"{folder.name}: the manifest lists no {sorted(required - manifest.files.keys())}")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink():
+            raise ArtifactError(f"{folder.name}: {name!r} is not a plain file of the folder")
+        if not path.is_file():
+            raise ArtifactError(f"{folder.name}: {name} is missing; copy the folder again")
+        found = sha256(path)
+        if found != expected:
+            raise ArtifactError(f"{folder.name}: {name} has sha256 {found[:12]}…, expected {expected[:12]}…; copy the folder again")

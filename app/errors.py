@@ -1,0 +1,88 @@
+"""Everything that can go wrong, as one tree.
+
+    SegueError
+    ├── RequestError              the caller can mend it → 4xx
+    │   ├── InvalidRequest
+    │   ├── PayloadTooLarge
+    │   ├── UnsupportedMediaType
+    │   └── NotFound
+    ├── StoreUnavailable          the store does not answer → 503, or a degraded recommendation
+    ├── StoreMismatch             the store was set up with other settings → the service does not start
+    ├── ArtifactError             a model version that cannot be served → the live one stays
+    └── DeviceUnavailable         the runtime lacks the device that was asked for → the service does not start
+
+`api/problems.py` alone turns these into HTTP.
+"""
+
+from enum import StrEnum
+
+
+class ProblemCode(StrEnum):
+    """The closed list of codes that an error answer or a rejected event can carry."""
+
+    INVALID_REQUEST = "invalid_request"
+    INVALID_JSON = "invalid_json"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    ALL_EVENTS_REJECTED = "all_events_rejected"
+    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
+    STORE_UNAVAILABLE = "store_unavailable"
+    INTERNAL_ERROR = "internal_error"
+
+
+class SegueError(Exception):
+    """Root of the tree."""
+
+
+class RequestError(SegueError):
+    """A request that cannot be carried out as it stands. `pointer` is a JSON pointer into the body, where one helps."""
+
+    code = ProblemCode.INVALID_REQUEST
+
+    def __init__(self, detail: str, *, pointer: str | None = None, code: ProblemCode | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.pointer = pointer
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(RequestError):
+    """The body or a parameter breaks the contract."""
+
+
+class PayloadTooLarge(RequestError):
+    """The body or the batch exceeds a limit."""
+
+    code = ProblemCode.PAYLOAD_TOO_LARGE
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is of a type that the route does not read."""
+
+    code = ProblemCode.UNSUPPORTED_MEDIA_TYPE
+
+
+class NotFound(RequestError):
+    """The resource does not exist."""
+
+    code = ProblemCode.NOT_FOUND
+
+
+class StoreUnavailable(SegueError):
+    """Redis did not answer in time or refused the connection; nothing was written."""
+
+
+class StoreMismatch(SegueError):
+    """The store was first used with another number of shards."""
+
+
+class ArtifactError(SegueError):
+    """An artifact is damaged, of an unknown format, or does not fit the service's settings."""
+
+
+class DeviceUnavailable(SegueError):
+    """onnxruntime has no provider for the configured device."""

@@ -1,0 +1,47 @@
+"""The one seam of the service: whatever turns sequences into ranked items."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSequence:
+    """What the model reads of one history, oldest first.
+
+    The three lists have one length. `items` holds item indices (1…num_items), `timestamps_ms` epoch milliseconds,
+    `event_types` the indices that the manifest's event-type map gives.
+    """
+
+    items: Sequence[int]
+    timestamps_ms: Sequence[int]
+    event_types: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Item indices by falling score, equal scores by rising index; hidden items are not in it."""
+
+    item_indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Ranker(Protocol):
+    """Ranks the catalogue for each of a batch of sequences."""
+
+    @property
+    def num_items(self) -> int: ...
+
+    def rank(self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None) -> list[Ranking]:
+        """The best `k` items for each sequence, in the order of the sequences; fewer where fewer are eligible.
+
+        Args:
+            sequences: at least one; the newest `max_length` events of each are read.
+            k: at least 1; more than the catalogue holds means all of it.
+            adjust_BV: added to the scores before top-k, float32 (len(sequences), num_items + 1); column = item index,
+                −inf hides the item. None adds nothing.
+        """
+        ...
