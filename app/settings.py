@@ -1,11 +1,11 @@
 """Every knob of the service: its default, unit and limits, read once from the environment (`SEGUE_*`)."""
 
+import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, RedisDsn, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SEGUE_"
@@ -14,7 +14,7 @@ PREFIX = "SEGUE_"
 class Settings(BaseSettings):
     """Frozen after start. `docs/settings.md` is generated from the descriptions below."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` opens the service to the network.")
     port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and prints it.")
@@ -27,18 +27,23 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder for the embedded store and the metrics of the workers.")
     artifacts_dir: Path = Field(
         Path("model_artifacts"),
-        description="Folder of model versions with the pointer `CURRENT`. Any namespace but `default` uses its subfolder of that name.",
+        description="Folder of model versions and the pointer `CURRENT`; other namespaces have subfolders.",
     )
-    redis_url: RedisDsn | None = Field(
-        None, description="`redis://`, `rediss://` or `unix://` URL. Without it the service starts a Valkey server beside itself."
+    redis_url: SecretStr | None = Field(
+        None,
+        description="`redis://`, `rediss://` or `unix://` URL. Without it the service starts its own Valkey server.",
     )
-    redis_timeout_ms: int = Field(500, ge=10, le=60_000, description="Longest wait for one answer of the store, in milliseconds.")
+    redis_timeout_ms: int = Field(
+        500, ge=10, le=60_000, description="Longest wait for one answer of the store, in milliseconds."
+    )
     redis_max_connections: int = Field(64, ge=1, le=10_000, description="Connections to the store per worker.")
     shards: int = Field(
         16, ge=1, le=1024, description="Partitions of users and of the event log; fixed when the store is first used."
     )
     history_cap: int = Field(200, ge=1, le=1000, description="Newest events kept per user.")
-    history_ttl_days: int = Field(365, ge=1, le=3650, description="A history expires so many days after its last event.")
+    history_ttl_days: int = Field(
+        365, ge=1, le=3650, description="A history expires so many days after its last event."
+    )
     max_future_seconds: int = Field(
         300, ge=0, le=86_400, description="How far ahead of the server's clock an event may lie before it is rejected."
     )
@@ -47,19 +52,36 @@ class Settings(BaseSettings):
         8_388_608, ge=1024, le=268_435_456, description="Largest request body in bytes; a larger one is answered 413."
     )
     log_max_entries: int = Field(
-        1_000_000, ge=1000, le=1_000_000_000, description="Entries that the event log of one shard keeps; the oldest go first."
+        1_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Entries that the event log of one shard keeps; the oldest go first.",
     )
     log_max_age_days: int = Field(30, ge=1, le=3650, description="Age at which entries of the event log go.")
     served_sample_rate: float = Field(
-        1.0, ge=0, le=1, description="Share of answers whose list is written to the event log as a `served` record; 0 switches it off."
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of answers whose list is written to the event log as a `served` record; 0 switches it off.",
     )
     popularity_half_life_days: float = Field(
         7.0, ge=7, le=365, description="Half-life of the store's own popularity counters, used while no model is live."
     )
-    reload_seconds: float = Field(2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed.")
+    reload_seconds: float = Field(
+        2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed."
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where onnxruntime runs the model.")
     intra_op_threads: int = Field(1, ge=1, le=256, description="onnxruntime threads per worker.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line that is written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line that is written."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme_is_known(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
 
     @property
     def namespace_artifacts(self) -> Path:
@@ -71,28 +93,34 @@ class SettingsError(ValueError):
     """The environment holds settings that cannot be used; the message lists all of them."""
 
 
-def load_settings(environ: Annotated[Mapping[str, str] | None, "defaults to os.environ"] = None) -> Settings:
-    """Read and check the environment.
+def load_settings() -> Settings:
+    """Read and check the environment; an empty value counts as not set.
 
     Raises:
-        SettingsError: one message with every unknown name and every bad value. Values are not repeated: they may be secrets.
+        SettingsError: one message with every unknown name and every bad value. Values are not repeated: they may be
+            secrets.
     """
-    environ = os.environ if environ is None else environ
-    values = {name[len(PREFIX) :].lower(): value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
     faults = [
-        f"{PREFIX}{name.upper()}: no such setting; known are "
-        + ", ".join(PREFIX + known.upper() for known in Settings.model_fields)
-        for name in values
-        if name not in Settings.model_fields
+        f"{name}: no such setting{_nearest(name.upper(), known)}"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
-    known = {name: value for name, value in values.items() if name in Settings.model_fields}
     try:
-        settings = Settings.model_validate(known)
+        settings = Settings()
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
-            name = str(fault["loc"][0]) if fault["loc"] else "?"
-            faults.append(f"{PREFIX}{name.upper()}: {fault['msg']}")
-        settings = None
-    if faults or settings is None:
-        raise SettingsError("the service cannot start with these settings:\n  " + "\n  ".join(faults))
+            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}")
+        raise SettingsError(_message(faults)) from None
+    if faults:
+        raise SettingsError(_message(faults))
     return settings
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else "; docs/settings.md lists those that exist"
+
+
+def _message(faults: list[str]) -> str:
+    return "the service cannot start with these settings:\n  " + "\n  ".join(faults)

@@ -42,14 +42,14 @@ DEFAULT_EVENT_TYPES: dict[str, EventType] = {
     "impression": EventType(index=2, enters_sequence=False),
     "dismiss": EventType(index=3, enters_sequence=False),
 }
-"""In force while no artifact says otherwise. A type that the map does not name enters the sequence with index 0, weight 1."""
+"""In force while no artifact says otherwise. A type outside the map enters the sequence with index 0 and weight 1."""
 
 
 class Graph(_Frozen):
     """Named inputs and outputs of `model.onnx`.
 
-    inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32 (B, num_items + 1);
-    where declared `timestamps_ms` int64 (B, L) and `event_types` int64 (B, L), 0 where `items` is 0.
+    inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32
+    (B, num_items + 1); where declared `timestamps_ms` and `event_types`, int64 (B, L), 0 where `items` is 0.
     outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index.
     """
 
@@ -115,7 +115,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a version folder, checked against the format.
 
     Raises:
-        ArtifactError: no manifest, an unreadable one, a format that this service does not read, or a folder whose name is not the version.
+        ArtifactError: no manifest, an unreadable one, a format that this service does not read, or a folder whose
+            name is not the version.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -153,4 +154,6 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise ArtifactError(f"{folder.name}: {name} is missing; copy the folder again")
         found = sha256(path)
         if found != expected:
-            raise ArtifactError(f"{folder.name}: {name} has sha256 {found[:12]}…, expected {expected[:12]}…; copy the folder again")
+            raise ArtifactError(
+                f"{folder.name}: {name} has sha256 {found[:12]}…, expected {expected[:12]}…; copy the folder again"
+            )

@@ -52,12 +52,16 @@ class ItemVocabulary:
 
 
 class ItemAttributes:
-    """Attributes by item index, read lazily from a memory-mapped file: line i holds those of item index i as a JSON object."""
+    """Attributes by item index, read from a memory-mapped file whose line i is the JSON object of item index i."""
 
     def __init__(self, path: Path) -> None:
         content = path.read_bytes()[:0] if path.stat().st_size == 0 else _map(path)
         self._content = content
-        newlines = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) if len(content) else np.empty(0, np.int64)
+        newlines = (
+            np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n"))
+            if len(content)
+            else np.empty(0, np.int64)
+        )
         self._ends = newlines
 
     @staticmethod

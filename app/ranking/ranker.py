@@ -35,7 +35,9 @@ class Ranker(Protocol):
     @property
     def num_items(self) -> int: ...
 
-    def rank(self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None) -> list[Ranking]:
+    def rank(
+        self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
+    ) -> list[Ranking]:
         """The best `k` items for each sequence, in the order of the sequences; fewer where fewer are eligible.
 
         Args:

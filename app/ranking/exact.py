@@ -1,0 +1,107 @@
+"""Exact ranking: onnxruntime scores the whole catalogue and takes the top k inside the graph."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from app.errors import DeviceUnavailable
+from app.ranking.ranker import ItemSequence, Ranking
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+Device = Literal["cpu", "cuda"]
+
+
+def require_device(device: Device) -> None:
+    """Raises DeviceUnavailable when this onnxruntime cannot run on `device`."""
+    available = ort.get_available_providers()
+    if PROVIDERS[device] not in available:
+        raise DeviceUnavailable(
+            f"device {device!r} needs {PROVIDERS[device]}, but this onnxruntime offers only {', '.join(available)}; "
+            "for a GPU replace the package: pip uninstall onnxruntime && pip install onnxruntime-gpu"
+        )
+
+
+class ExactRanker:
+    """Runs a `model.onnx` whose named inputs and outputs are those of `app.artifacts.manifest.Graph`."""
+
+    def __init__(
+        self,
+        graph_file: Path,
+        *,
+        inputs: Sequence[str],
+        num_items: int,
+        max_length: int,
+        device: Device = "cpu",
+        intra_op_threads: int = 1,
+    ) -> None:
+        """Raises DeviceUnavailable, or whatever onnxruntime raises for a file that it cannot load."""
+        require_device(device)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = intra_op_threads
+        options.inter_op_num_threads = 1
+        # A spinning thread takes a core from the other workers between two requests.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = [PROVIDERS[device]] if device == "cpu" else [PROVIDERS[device], PROVIDERS["cpu"]]
+        self._session = ort.InferenceSession(graph_file, options, providers=providers)
+        if device == "cuda" and PROVIDERS["cuda"] not in self._session.get_providers():
+            # onnxruntime falls back to the CPU with a log line when a CUDA library is missing.
+            raise DeviceUnavailable(
+                "onnxruntime has CUDAExecutionProvider but could not start it; its log names the library"
+            )
+        self._inputs = frozenset(inputs)
+        self._num_items = num_items
+        self._max_length = max_length
+        self._nothing_hidden = np.zeros((1, num_items + 1), dtype=np.float32)
+
+    @property
+    def num_items(self) -> int:
+        return self._num_items
+
+    @property
+    def graph_inputs(self) -> frozenset[str]:
+        """The names that the graph itself declares."""
+        return frozenset(node.name for node in self._session.get_inputs())
+
+    @property
+    def graph_outputs(self) -> frozenset[str]:
+        """The names that the graph itself declares."""
+        return frozenset(node.name for node in self._session.get_outputs())
+
+    def rank(
+        self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
+    ) -> list[Ranking]:
+        if adjust_BV is None:
+            adjust_BV = (
+                self._nothing_hidden if len(sequences) == 1 else np.repeat(self._nothing_hidden, len(sequences), axis=0)
+            )
+        feed: dict[str, Any] = {
+            "items": self._padded([sequence.items for sequence in sequences]),
+            "k": np.array([min(k, self._num_items)], dtype=np.int64),
+            "adjust": adjust_BV,
+        }
+        if "timestamps_ms" in self._inputs:
+            feed["timestamps_ms"] = self._padded([sequence.timestamps_ms for sequence in sequences])
+        if "event_types" in self._inputs:
+            feed["event_types"] = self._padded([sequence.event_types for sequence in sequences])
+        indices_BK, scores_BK = self._session.run(("item_indices", "scores"), feed)
+        return [_eligible(indices, scores) for indices, scores in zip(indices_BK, scores_BK, strict=True)]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+        """The newest `max_length` of each row, 0 after them: (B, longest row), at least one column."""
+        newest = [row[-self._max_length :] for row in rows]
+        padded_BL = np.zeros((len(newest), max(1, *(len(row) for row in newest))), dtype=np.int64)
+        for row_L, row in zip(padded_BL, newest, strict=True):
+            row_L[: len(row)] = row
+        return padded_BL
+
+
+def _eligible(indices: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranking:
+    # Scores fall, so hidden items (−inf) are a suffix.
+    if scores[-1] != -np.inf:
+        return Ranking(indices, scores)
+    num_eligible = int(np.count_nonzero(scores != -np.inf))
+    return Ranking(indices[:num_eligible], scores[:num_eligible])
