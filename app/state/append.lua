@@ -1,0 +1,121 @@
+#!lua
+-- Appends one shard's part of a batch to histories, popularity and event log. All of it happens, or none.
+--
+-- KEYS[1] event log, KEYS[2] popularity, KEYS[3…] histories and sets of counted identities
+-- ARGV[1…6] cap, time to live (ms), entries of the log, age of the log (ms), half-life (s), items of the popularity list
+-- then six per event: index in KEYS, "id" | "time", score, member, popularity score | "", log data
+--   "id": the member's digest stands for an event_id and may lie at any time; "time": it holds the time, so only members
+--   of the same score can carry it.
+-- Returns one letter per event, (a)ccepted (d)uplicate (i)gnored, and how many entries the log dropped.
+
+local call = redis.call
+local cap, ttl_ms = tonumber(ARGV[1]), ARGV[2]
+local log_max_entries, log_max_age_ms = ARGV[3], tonumber(ARGV[4])
+local half_life_s, popularity_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+local HEADER, WIDTH = 6, 6
+
+local function digest_of(member)
+  return string.sub(member, 3, 10)
+end
+
+local digests_by_key = {} -- read once per key, however many events of the batch carry an event_id
+
+local function is_stored(key, identity, score, digest)
+  if identity == 'time' then
+    for _, member in ipairs(call('ZRANGE', key, score, score, 'BYSCORE')) do
+      if digest_of(member) == digest then
+        return true
+      end
+    end
+    return false
+  end
+  local digests = digests_by_key[key]
+  if not digests then
+    digests = {}
+    for _, member in ipairs(call('ZRANGE', key, 0, -1)) do
+      digests[digest_of(member)] = true
+    end
+    digests_by_key[key] = digests
+  end
+  return digests[digest]
+end
+
+-- Lua's < on strings follows the server's locale; sorted sets order members by their bytes, and so must this.
+local function sorts_before(left, right)
+  for position = 1, math.min(#left, #right) do
+    local l, r = string.byte(left, position), string.byte(right, position)
+    if l ~= r then
+      return l < r
+    end
+  end
+  return #left < #right
+end
+
+-- Room is made before adding: a set that once holds more entries than zset-max-listpack-entries is never compact again.
+local function make_room(key, score, member)
+  local count = call('ZCARD', key)
+  if count < cap then
+    return true
+  end
+  if count > cap then -- the cap was lowered since
+    call('ZREMRANGEBYRANK', key, 0, count - cap - 1)
+  end
+  local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  local at, oldest_at = tonumber(score), tonumber(oldest[2])
+  if at < oldest_at or (at == oldest_at and sorts_before(member, oldest[1])) then
+    return false
+  end
+  call('ZREMRANGEBYRANK', key, 0, 0)
+  return true
+end
+
+-- An item's score is the time at which one event of weight 1 would make it as popular as all its events do: the
+-- exponentially decayed sum kept as a logarithm, which no date can overflow.
+local function add_popularity(item, score)
+  local before = call('ZSCORE', KEYS[2], item)
+  if before then
+    before = tonumber(before)
+    local high, low = math.max(before, score), math.min(before, score)
+    score = high + half_life_s * math.log(1 + 2 ^ ((low - high) / half_life_s)) / math.log(2)
+  end
+  call('ZADD', KEYS[2], string.format('%.17g', score), item)
+end
+
+local outcomes, touched = {}, {}
+for start = HEADER + 1, #ARGV, WIDTH do
+  local key = KEYS[tonumber(ARGV[start])]
+  local identity, score, member = ARGV[start + 1], ARGV[start + 2], ARGV[start + 3]
+  local outcome = 'a'
+  if is_stored(key, identity, score, digest_of(member)) then
+    outcome = 'd'
+  elseif not make_room(key, score, member) then
+    outcome = 'i'
+  else
+    call('ZADD', key, score, member)
+    touched[key] = true
+    if digests_by_key[key] then
+      digests_by_key[key][digest_of(member)] = true
+    end
+    local popularity = tonumber(ARGV[start + 4])
+    if popularity then
+      add_popularity(string.sub(member, string.find(member, '\31', 11, true) + 1), popularity)
+    end
+    call('XADD', KEYS[1], '*', 'kind', 'event', 'data', ARGV[start + 5])
+  end
+  outcomes[#outcomes + 1] = outcome
+end
+
+for key in pairs(touched) do
+  call('PEXPIRE', key, ttl_ms)
+end
+
+local dropped = 0
+if next(touched) then
+  if call('ZCARD', KEYS[2]) > 2 * popularity_max then
+    call('ZREMRANGEBYRANK', KEYS[2], 0, -popularity_max - 1)
+  end
+  local now_ms = tonumber(call('TIME')[1]) * 1000
+  dropped = call('XTRIM', KEYS[1], 'MAXLEN', '~', log_max_entries)
+    + call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', math.max(now_ms - log_max_age_ms, 0)))
+end
+return { table.concat(outcomes), dropped }

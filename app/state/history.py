@@ -1,0 +1,270 @@
+"""Per-user sequences in the store: append and read."""
+
+import math
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b, sha1
+from importlib.resources import files
+from os import urandom
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from app.state.connection import is_refusal, store_errors, unavailable
+from app.state.keys import Keys, Owner
+
+__all__ = ["AppendOutcome", "Event", "History", "HistoryEvent", "Owner"]
+
+SEPARATOR = "\x1f"
+PREFIX_LENGTH = 10
+MAX_POPULAR_ITEMS = 10_000
+DAY_MS = 86_400_000
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_SEQUENCES = tuple(high + low for high in _DIGITS for low in _DIGITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as it was received and checked.
+
+    timestamp_us: epoch microseconds, below 2**53; `has_own_timestamp` is false where it is the time of arrival.
+    sequence: 0–999, orders events of one time; None: the event's place in its batch.
+    event_id: the caller's identity of the event; None: owner, item, type and time are, and where the event has no time
+        of its own either, nothing is, so that every `append` stores it anew.
+    enters_sequence, weight: what the event-type map says. An event that does not enter the sequence is only logged;
+        a weight of 0 leaves popularity alone.
+    """
+
+    owner: Owner
+    item_id: str
+    event_type: str
+    timestamp_us: int
+    sequence: int | None = None
+    event_id: str | None = None
+    has_own_timestamp: bool = True
+    enters_sequence: bool = True
+    weight: float = 1.0
+    value: float | None = None
+    recommendation_id: str | None = None
+    position: int | None = None
+    properties: Mapping[str, Any] | None = None
+
+
+class HistoryEvent(NamedTuple):
+    """One event of a history, as far as a ranking needs it. (A tuple: hundreds are made per request.)"""
+
+    item_id: str
+    event_type: str
+    timestamp_us: int
+
+
+class AppendOutcome(StrEnum):
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    IGNORED = "ignored"
+    """Older than everything that a full history keeps."""
+
+
+_OUTCOMES = {ord("a"): AppendOutcome.ACCEPTED, ord("d"): AppendOutcome.DUPLICATE, ord("i"): AppendOutcome.IGNORED}
+
+
+@dataclass(slots=True)
+class _ShardCall:
+    """What one shard is asked to append, and where its events stood in the batch."""
+
+    keys: list[str]
+    arguments: list[str | bytes]
+    places: list[int] = field(default_factory=list)
+    key_numbers: dict[str, str] = field(default_factory=dict)
+
+    def number_of(self, key: str) -> str:
+        number = self.key_numbers.get(key)
+        if number is None:
+            self.keys.append(key)
+            number = self.key_numbers[key] = str(len(self.keys))
+        return number
+
+
+class History:
+    """Histories of one namespace: sorted sets scored by event time, capped and expiring.
+
+    A member is the sequence (2 characters, base 36), the identity's digest (8, base64url: 48 bits), the event type,
+    U+001F and the item id. Short members matter: up to 64 bytes a set stays in its compact form.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        namespace: str,
+        shards: int,
+        cap: int,
+        ttl_days: int,
+        log_max_entries: int,
+        log_max_age_days: int,
+        popularity_half_life_days: float,
+        on_log_dropped: Callable[[int], None] | None = None,
+    ) -> None:
+        """`on_log_dropped` hears how many entries a full or old event log lost before they were collected."""
+        self._redis = redis
+        self._keys = Keys(namespace, shards)
+        self._cap = cap
+        self._half_life_s = popularity_half_life_days * 86_400
+        self._header: list[str | bytes] = [
+            str(cap),
+            str(ttl_days * DAY_MS),
+            str(log_max_entries),
+            str(log_max_age_days * DAY_MS),
+            repr(self._half_life_s),
+            str(MAX_POPULAR_ITEMS),
+        ]
+        self._script = files("app.state").joinpath("append.lua").read_bytes()
+        self._script_sha = sha1(self._script, usedforsecurity=False).hexdigest()
+        self._on_log_dropped = on_log_dropped
+
+    async def append(self, events: Sequence[Event]) -> list[AppendOutcome]:
+        """Store the events; the outcomes come in their order. One round trip, one atomic script call per shard.
+
+        Events with an identity may be sent again, in any order and any division into batches: the histories come out
+        the same. Of events with one identity the first wins. Without explicit `sequence`, events of one owner and one
+        time keep the order of their batch (beyond 1,296 of them, the order of their digests).
+
+        Raises:
+            StoreUnavailable: not all is known to be stored. Each shard's part is stored whole or not at all, but other
+                shards of the same batch may have stored theirs, and an answer that was lost on its way may belong to
+                a write that happened. Sending the same batch again completes it.
+            ValueError: an event type holds U+001F.
+        """
+        calls = self._encode(events)
+        outcomes = [AppendOutcome.IGNORED] * len(events)
+        num_dropped = 0
+        for call, (letters, dropped) in zip(calls, await self._run(calls), strict=True):
+            num_dropped += dropped
+            for place, letter in zip(call.places, letters, strict=True):
+                outcomes[place] = _OUTCOMES[letter]
+        if num_dropped and self._on_log_dropped is not None:
+            self._on_log_dropped(num_dropped)
+        return outcomes
+
+    async def read(self, owner: Owner) -> list[HistoryEvent]:
+        """The owner's newest `cap` events, oldest first; none for an owner never seen. One round trip.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with store_errors():
+            # redis-py leaves execute_command untyped; its typed zrange would build a tuple and a float per event.
+            reply = await self._redis.execute_command(  # type: ignore[no-untyped-call]
+                "ZRANGE", self._keys.history(owner), -self._cap, -1, "WITHSCORES"
+            )
+        return _parse(reply)
+
+    def _encode(self, events: Sequence[Event]) -> list[_ShardCall]:
+        calls: dict[int, _ShardCall] = {}
+        num_same_time: dict[tuple[Owner, int], int] = {}
+        for place, event in enumerate(events):
+            owner, at = event.owner, event.timestamp_us
+            sequence = num_same_time.get((owner, at), 0)
+            num_same_time[owner, at] = sequence + 1
+            if event.sequence is not None:
+                sequence = event.sequence
+            digest = _digest(event)
+            shard = self._keys.shard_of(owner)
+            call = calls.get(shard)
+            if call is None:
+                keys = [self._keys.events(shard), self._keys.popularity(shard)]
+                call = calls[shard] = _ShardCall(keys, list(self._header))
+            member = _SEQUENCES[min(sequence, len(_SEQUENCES) - 1)] + digest
+            popularity = ""
+            if event.enters_sequence:
+                member += event.event_type + SEPARATOR + event.item_id
+                key = self._keys.history(owner)
+                if event.weight > 0:
+                    popularity = repr(at / 1_000_000 + self._half_life_s * math.log2(event.weight))
+            else:
+                key = self._keys.counted(owner)
+            identity = "time" if event.event_id is None else "id"
+            call.arguments += (
+                call.number_of(key),
+                identity,
+                str(at),
+                member,
+                popularity,
+                _log_data(event, sequence, digest),
+            )
+            call.places.append(place)
+        return list(calls.values())
+
+    async def _run(self, calls: Sequence[_ShardCall]) -> list[tuple[bytes, int]]:
+        replies = await self._send(calls)
+        lost = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if lost:  # the server was restarted or its scripts were flushed; the other shards are done
+            with store_errors():
+                await self._redis.script_load(self._script)
+            for number, reply in zip(lost, await self._send([calls[number] for number in lost]), strict=True):
+                replies[number] = reply
+        for reply in replies:
+            if isinstance(reply, ResponseError) and is_refusal(reply):
+                raise unavailable(reply) from reply
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def _send(self, calls: Sequence[_ShardCall]) -> list[Any]:
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for call in calls:
+                    pipe.evalsha(self._script_sha, len(call.keys), *call.keys, *call.arguments)
+                return await pipe.execute(raise_on_error=False)
+
+
+def _digest(event: Event) -> str:
+    if event.event_id is not None:
+        identity = "id" + SEPARATOR + event.event_id
+    elif event.has_own_timestamp:
+        identity = f"{event.timestamp_us}{SEPARATOR}{event.event_type}{SEPARATOR}{event.item_id}"
+    else:
+        return urlsafe_b64encode(urandom(6)).decode()
+    return urlsafe_b64encode(blake2b(identity.encode(), digest_size=6).digest()).decode()
+
+
+def _log_data(event: Event, sequence: int, digest: str) -> bytes:
+    """The JSON that the event log keeps: everything, since what is not logged cannot be collected later."""
+    data: dict[str, Any] = {
+        f"{event.owner.kind}_id": event.owner.id,
+        "item_id": event.item_id,
+        "event_type": event.event_type,
+        "timestamp_us": event.timestamp_us,
+        "sequence": sequence,
+        "digest": digest,
+    }
+    if event.event_id is not None:
+        data["event_id"] = event.event_id
+    if event.value is not None:
+        data["value"] = event.value
+    if event.recommendation_id is not None:
+        data["recommendation_id"] = event.recommendation_id
+    if event.position is not None:
+        data["position"] = event.position
+    if event.properties:
+        data["properties"] = event.properties
+    return orjson.dumps(data)
+
+
+def _parse(reply: Sequence[bytes]) -> list[HistoryEvent]:
+    """Flat member, score, member, score … → events.
+
+    >>> _parse([b"00AbCdEfGhclick\\x1fi7", b"1700000000000000"])
+    [HistoryEvent(item_id='i7', event_type='click', timestamp_us=1700000000000000)]
+    """
+    make = HistoryEvent._make
+    events = []
+    for member, score in zip(reply[::2], reply[1::2], strict=True):
+        event_type, _, item_id = member[PREFIX_LENGTH:].decode().partition(SEPARATOR)
+        events.append(make((item_id, event_type, int(score))))
+    return events
