@@ -1,0 +1,312 @@
+"""Prepared data: who did what in which order, and what of it may be learnt from, validated on and tested on.
+
+A data folder holds four files, written by `prepare` and read by everything offline:
+
+    interactions.parquet   user_index uint32 (0…), item_index uint32 (1…num_items), timestamp_ms int64,
+                           event_type uint8, value float32 or null; sorted by user, time, file order
+    items.parquet          item_index, item_id, attributes (one JSON object as text)
+    users.parquet          user_index, user_id
+    prepared.json          name, split, times of the split, clock, event types, what cleaning dropped, fingerprint
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
+from app.ranking.ranker import ItemSequence
+
+INTERACTIONS_FILE = "interactions.parquet"
+ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
+PREPARED_FILE = "prepared.json"
+
+Split = Literal["leave-one-out", "temporal"]
+Part = Literal["validation", "test"]
+MIN_EVENTS_FOR_A_CASE = 3
+
+
+class DataError(ValueError):
+    """Interactions, or a data folder, that cannot be used; says what was found, what was expected, what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """The sequences of num_users users in flat arrays: user u owns rows offsets[u]…offsets[u + 1] − 1, oldest first.
+
+    Equal times keep file order. Where the data have no clock, `timestamps_ms` holds the position 0, 1, 2, ….
+    """
+
+    items: NDArray[np.int32]
+    timestamps_ms: NDArray[np.int64]
+    event_types: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.items), len(self.timestamps_ms), len(self.event_types), int(self.offsets[-1])}
+        if len(sizes) != 1 or self.offsets[0] != 0 or (np.diff(self.offsets) < 0).any():
+            raise DataError(f"arrays of one length and offsets rising from 0 to it are expected, found sizes {sizes}")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Events per user, int64 (num_users,)."""
+        return np.diff(self.offsets)
+
+    def sequence(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.uint8]]:
+        """Items, times and event types of one user: views, oldest first."""
+        rows = slice(int(self.offsets[user]), int(self.offsets[user + 1]))
+        return self.items[rows], self.timestamps_ms[rows], self.event_types[rows]
+
+    def item_sequence(self, user: int, cap: int | None = None) -> ItemSequence:
+        """One user's sequence as the ranker takes it; with `cap`, only the newest `cap` events (at least 1)."""
+        stop = int(self.offsets[user + 1])
+        start = int(self.offsets[user]) if cap is None else max(int(self.offsets[user]), stop - cap)
+        return ItemSequence(
+            self.items[start:stop].tolist(),
+            self.timestamps_ms[start:stop].tolist(),
+            self.event_types[start:stop].tolist(),
+        )
+
+    def item_counts(self, num_items: int) -> NDArray[np.int64]:
+        """Events per item, int64 (num_items + 1,), index = item index, [0] = 0."""
+        return np.bincount(self.items, minlength=num_items + 1).astype(np.int64)
+
+    def prefixes(self, users: NDArray[np.int64], lengths: NDArray[np.int64]) -> "Interactions":
+        """The first `lengths[i]` events of `users[i]`, as sequence i of the result."""
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Interactions(self.items[rows], self.timestamps_ms[rows], self.event_types[rows], offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """What is evaluated: sequence i of `histories` was followed by item `targets[i]`; both are of `user_indices[i]`."""
+
+    histories: Interactions
+    targets: NDArray[np.int32]
+    user_indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """A data folder in memory. `everything` is what `--refit` may learn from, `train` what any measured model may."""
+
+    folder: Path
+    name: str
+    split: Split
+    split_times_ms: Mapping[Part, int]
+    """Where the temporal split cuts; empty for leave-one-out."""
+    has_clock: bool
+    exclude_seen: bool
+    exclude_seen_reason: str
+    event_types: dict[str, EventType]
+    cleaning: list[dict[str, Any]]
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    fingerprint: str
+    everything: Interactions
+    item_ids: list[str]
+    """By item index − 1."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "PreparedData":
+        """Raises DataError: no data folder, or files that do not belong together."""
+        try:
+            prepared = json.loads((folder / PREPARED_FILE).read_bytes())
+            rows = pl.read_parquet(folder / INTERACTIONS_FILE)
+            item_ids = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"])["item_id"].to_list()
+        except OSError as error:
+            raise DataError(
+                f"{folder} is not a data folder ({error}); make one with python -m scripts.prepare"
+            ) from error
+        everything = interactions_of(rows, prepared["num_users"])
+        found = fingerprint(everything, item_ids, prepared["split"], prepared["split_times_ms"])
+        if found != prepared["fingerprint"]:
+            raise DataError(
+                f"{folder} holds data with fingerprint {found[:12]}…, its {PREPARED_FILE} says "
+                f"{prepared['fingerprint'][:12]}…; prepare it again"
+            )
+        return cls(
+            folder=folder,
+            name=prepared["name"],
+            split=prepared["split"],
+            split_times_ms=prepared["split_times_ms"],
+            has_clock=prepared["has_clock"],
+            exclude_seen=prepared["exclude_seen"],
+            exclude_seen_reason=prepared["exclude_seen_reason"],
+            event_types={name: EventType.model_validate(entry) for name, entry in prepared["event_types"].items()},
+            cleaning=prepared["cleaning"],
+            summary=prepared["summary"],
+            config=prepared["config"],
+            fingerprint=found,
+            everything=everything,
+            item_ids=item_ids,
+        )
+
+    @property
+    def num_users(self) -> int:
+        return self.everything.num_users
+
+    @property
+    def num_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def num_interactions(self) -> int:
+        return len(self.everything)
+
+    @cached_property
+    def attributes(self) -> list[dict[str, Any]]:
+        """Attributes by item index − 1; an item of which nothing is known has an empty object."""
+        column = pl.read_parquet(self.folder / ITEMS_FILE, columns=["attributes"])["attributes"]
+        return [orjson.loads(text) for text in column]
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        """By user index."""
+        ids: list[str] = pl.read_parquet(self.folder / USERS_FILE, columns=["user_id"])["user_id"].to_list()
+        return ids
+
+    @cached_property
+    def train(self) -> Interactions:
+        """What a measured model learns from: neither validation nor test targets nor anything after them.
+
+        Leave-one-out: all but the last two events of users with at least 3; all events of the others. Temporal: the
+        events before the validation time. Every user keeps a (perhaps empty) sequence.
+        """
+        return self.everything.prefixes(np.arange(self.num_users), self._lengths_before("validation"))
+
+    def cases(self, part: Part) -> Cases:
+        """The cases of one part, by user index.
+
+        Leave-one-out: the target is the last event (test) or the one before it (validation) of users with at least 3
+        events, the history all before it. Temporal: the target is a user's first event from the part's time on (and
+        before the test time, for validation), the history all before it; users without a history have no case.
+        """
+        lengths = self._lengths_before(part)
+        if self.split == "leave-one-out":
+            chosen = self.everything.lengths >= MIN_EVENTS_FOR_A_CASE
+        else:
+            end = self.everything.lengths if part == "test" else self._lengths_before("test")
+            chosen = (lengths > 0) & (lengths < end)
+        users = np.flatnonzero(chosen)
+        targets = self.everything.items[self.everything.offsets[users] + lengths[users]]
+        return Cases(self.everything.prefixes(users, lengths[users]), targets, users)
+
+    def _lengths_before(self, part: Part) -> NDArray[np.int64]:
+        """How many of each user's events come before the target of the part, int64 (num_users,)."""
+        lengths = self.everything.lengths
+        if self.split == "leave-one-out":
+            held_out = 1 if part == "test" else 2
+            return np.where(lengths >= MIN_EVENTS_FOR_A_CASE, lengths - held_out, lengths)
+        owners = np.repeat(np.arange(self.num_users), lengths)
+        is_before = self.everything.timestamps_ms < self.split_times_ms[part]
+        before = np.bincount(owners[is_before], minlength=self.num_users)
+        return before.astype(np.int64)
+
+
+def interactions_of(rows: pl.DataFrame, num_users: int) -> Interactions:
+    """Interactions from the sorted columns of interactions.parquet."""
+    owners = rows["user_index"].to_numpy()
+    counts = np.bincount(owners, minlength=num_users)
+    if len(counts) != num_users or (np.diff(owners.astype(np.int64)) < 0).any():
+        raise DataError(f"rows sorted by user_index 0…{num_users - 1} are expected; prepare the data again")
+    return Interactions(
+        items=rows["item_index"].to_numpy().astype(np.int32),
+        timestamps_ms=rows["timestamp_ms"].to_numpy().astype(np.int64),
+        event_types=rows["event_type"].to_numpy().astype(np.uint8),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+def fingerprint(
+    interactions: Interactions, item_ids: Sequence[str], split: Split, split_times_ms: Mapping[Part, int]
+) -> str:
+    """sha256 of sequences, times, event types, item ids and the split; the same whatever wrote the files."""
+    digest = hashlib.sha256()
+    for array in (interactions.offsets, interactions.items, interactions.timestamps_ms, interactions.event_types):
+        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+    digest.update("\0".join([split, *(f"{part}={split_times_ms[part]}" for part in sorted(split_times_ms))]).encode())
+    digest.update("\0".join(["", *item_ids]).encode())
+    return digest.hexdigest()
+
+
+def write_prepared(
+    folder: Path,
+    *,
+    name: str,
+    rows: pl.DataFrame,
+    item_ids: Sequence[str],
+    attributes: Sequence[Mapping[str, Any]],
+    user_ids: Sequence[str],
+    has_clock: bool,
+    exclude_seen: bool,
+    exclude_seen_reason: str = "",
+    split: Split = "leave-one-out",
+    split_times_ms: Mapping[Part, int] | None = None,
+    event_types: Mapping[str, EventType] = DEFAULT_EVENT_TYPES,
+    cleaning: Sequence[Mapping[str, Any]] = (),
+    summary: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> PreparedData:
+    """Write a data folder and load it. `rows` has the columns of interactions.parquet, sorted as it is there.
+
+    prepared.json comes last and the old one goes first, so a folder with a prepared.json is a whole one.
+    """
+    interactions = interactions_of(rows, len(user_ids))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PREPARED_FILE).unlink(missing_ok=True)
+    rows.write_parquet(folder / INTERACTIONS_FILE)
+    pl.DataFrame(
+        {
+            "item_index": np.arange(1, len(item_ids) + 1, dtype=np.uint32),
+            "item_id": pl.Series(item_ids, dtype=pl.String),
+            "attributes": pl.Series([orjson.dumps(item).decode() for item in attributes], dtype=pl.String),
+        }
+    ).write_parquet(folder / ITEMS_FILE)
+    pl.DataFrame(
+        {
+            "user_index": np.arange(len(user_ids), dtype=np.uint32),
+            "user_id": pl.Series(user_ids, dtype=pl.String),
+        }
+    ).write_parquet(folder / USERS_FILE)
+    times = dict(split_times_ms or {})
+    prepared = {
+        "name": name,
+        "split": split,
+        "split_times_ms": times,
+        "has_clock": has_clock,
+        "exclude_seen": exclude_seen,
+        "exclude_seen_reason": exclude_seen_reason,
+        "event_types": {label: entry.model_dump() for label, entry in event_types.items()},
+        "num_users": len(user_ids),
+        "num_items": len(item_ids),
+        "num_interactions": rows.height,
+        "cleaning": list(cleaning),
+        "summary": dict(summary or {}),
+        "config": dict(config or {}),
+        "fingerprint": fingerprint(interactions, item_ids, split, times),
+    }
+    partial = folder / f"{PREPARED_FILE}.partial"
+    partial.write_text(json.dumps(prepared, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(folder / PREPARED_FILE)
+    return PreparedData.load(folder)
