@@ -10,6 +10,8 @@ export function remember(itemId, attributes) {
   if (attributes && Object.keys(attributes).length > 0) known.set(itemId, attributes);
 }
 
+export const isKnown = (itemId) => known.has(itemId);
+
 export const attributesOf = (itemId) => known.get(itemId) ?? {};
 
 /** The title, or the id where an item has none. */
@@ -46,7 +48,7 @@ export async function learn(itemIds) {
   await Promise.all(Array.from({ length: PARALLEL }, worker));
 }
 
-/** Items whose title begins with the text: [{itemId, title, year}]. */
+/** The ids of items whose title begins with the text. */
 export async function search(prefix, limit) {
   const { items } = await searchTitles(prefix, limit);
   for (const item of items) remember(item.item_id, item.attributes);

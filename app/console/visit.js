@@ -3,6 +3,8 @@
 import { postEvent, readUser, recommend, ServiceError } from "./api.js";
 import { learn, remember } from "./catalogue.js";
 
+const PAGE = 40;
+
 /** Works on plain http too, where crypto.randomUUID is missing. */
 export function randomId(length) {
   const bytes = crypto.getRandomValues(new Uint8Array(length));
@@ -34,6 +36,8 @@ export class Visit {
     this.error = null;
     this.again = null;
     this.unmatched = [];
+    /** How many of the newest events are shown. */
+    this.numShown = PAGE;
   }
 
   get leftOut() {
@@ -67,6 +71,8 @@ export class Visit {
       return this.refresh();
     }
     const event = { event_id: `page-${randomId(16)}`, user_id: this.userId, item_id: itemId };
+    const shown = this.answer?.items.find((item) => item.item_id === itemId);
+    if (shown) Object.assign(event, { recommendation_id: this.answer.recommendation_id, position: shown.rank });
     const turn = this.turn;
     return this.#attempt(async () => {
       await postEvent(event);
@@ -86,6 +92,11 @@ export class Visit {
     return this.refresh();
   }
 
+  showMore() {
+    this.numShown += PAGE;
+    return this.#attempt(() => this.#learnShown());
+  }
+
   setSize(k) {
     this.k = k;
     this.answer = null;
@@ -94,10 +105,7 @@ export class Visit {
   }
 
   refresh() {
-    const turn = this.turn;
-    return this.#attempt(async () => {
-      if (turn === this.turn) await this.#read();
-    });
+    return this.#attempt(() => this.#read());
   }
 
   retry() {
@@ -122,14 +130,30 @@ export class Visit {
     this.onChange();
   }
 
+  /**
+   * Ranking first, then the history: an answer of /recommend says whether there is one to read.
+   * With events left out it is the other way round, because the ranking needs the rest of the history.
+   */
   async #read() {
-    const turn = this.turn;
-    if (this.kind === "user") {
-      const { events } = await readUser(this.userId);
-      if (turn !== this.turn) return;
-      this.#keep(events);
-      this.onChange();
+    if (this.kind === "user" && this.leftOut.length > 0) await this.#readHistory();
+    await this.#rank();
+    if (this.kind === "user" && this.leftOut.length === 0 && this.answer && !this.answer.degraded) {
+      if (this.answer.history_length > 0) await this.#readHistory();
+      else this.#keep([]);
     }
+    await this.#learnShown();
+  }
+
+  async #readHistory() {
+    const turn = this.turn;
+    const { history } = await readUser(this.userId);
+    if (turn !== this.turn) return;
+    this.#keep(history);
+    this.onChange();
+  }
+
+  async #rank() {
+    const turn = this.turn;
     const request = this.#request();
     const started = performance.now();
     const answer = request === null ? null : await recommend({ ...request, k: this.k });
@@ -140,7 +164,11 @@ export class Visit {
     this.answer = answer;
     this.roundTripMs = roundTripMs;
     this.onChange();
-    await learn(this.events.map((event) => event.itemId));
+  }
+
+  /** Titles for the part of the history that is shown. */
+  async #learnShown() {
+    if (this.numShown > 0) await learn(this.events.slice(-this.numShown).map((event) => event.itemId));
   }
 
   /** The caller's part of the body of /recommend; null when there is nothing to rank from. */
@@ -153,10 +181,10 @@ export class Visit {
   }
 
   /** Take over the stored history, and leave out again what was left out before. */
-  #keep(events) {
+  #keep(history) {
     const leftOut = new Set(this.leftOut.map((event) => event.key));
     const times = new Map();
-    this.events = events.map(({ item_id: itemId, event_type: eventType, timestamp }) => {
+    this.events = history.map(({ item_id: itemId, event_type: eventType, timestamp }) => {
       const name = `${timestamp} ${eventType} ${itemId}`;
       const repeat = times.get(name) ?? 0;
       times.set(name, repeat + 1);
