@@ -44,7 +44,7 @@ export class HistoryView {
 
   #content(visit) {
     if (visit.kind === null) return [h("p", { class: "hint" }, "Open a user, and their events appear here, newest first.")];
-    if (!visit.historyIsKnown) return visit.error ? [] : [ghosts()];
+    if (!visit.historyIsKnown) return visit.error ? [h("p", { class: "hint" }, "The history could not be read.")] : [ghosts()];
     if (visit.events.length === 0) {
       return [h("p", { class: "hint" }, "No events yet. Search a title above, or click one in the ranking: it becomes the first.")];
     }
@@ -60,13 +60,13 @@ export class HistoryView {
     const { year } = attributesOf(event.itemId);
     const parts = [year, genresOf(event.itemId).slice(0, 2).join(", ")].filter(Boolean).join(" · ");
     const title = isKnown(event.itemId) ? h("span", { class: "title" }, titleOf(event.itemId)) : h("span", { class: "bone long" });
+    const time = event.timestamp ? h("time", { datetime: event.timestamp, title: MOMENT.format(new Date(event.timestamp)) }, when(event.timestamp, now)) : null;
     const action = event.isLeftOut ? "Put back" : "Leave out";
     return h(
       "li",
       { "data-item": event.itemId, "data-left-out": event.isLeftOut },
       tile(event.itemId),
-      h("span", { class: "words" }, title, h("span", { class: "sub" }, parts)),
-      event.timestamp ? h("time", { datetime: event.timestamp, title: MOMENT.format(new Date(event.timestamp)) }, when(event.timestamp, now)) : null,
+      h("span", { class: "words" }, title, h("span", { class: "sub" }, h("span", {}, parts), time)),
       h(
         "button",
         { class: "icon-button", type: "button", "data-key": event.key, title: action, "aria-label": `${action}: ${nameOf(event.itemId)}`, "aria-pressed": String(event.isLeftOut), onclick: () => this.onToggle(event.key) },

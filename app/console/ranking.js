@@ -44,7 +44,7 @@ export class RankingView {
   }
 
   #heading(visit) {
-    const titles = { user: `For ${visit.userId}`, list: "For your list" };
+    const titles = { user: `For user ${visit.userId}`, list: "For your list" };
     byId("ranking-title").textContent = titles[visit.kind] ?? "Pick someone to begin";
     byId("ranking-eyebrow").textContent = visit.kind === "user" && visit.leftOut.length > 0 ? "Ranked next, what if" : "Ranked next";
   }
