@@ -14,6 +14,8 @@
 `api/problems.py` alone turns these into HTTP.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -33,19 +35,29 @@ class ProblemCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: at a JSON pointer into the body, or in a path or query parameter."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+    code: ProblemCode | None = None
+
+
 class SegueError(Exception):
     """Root of the tree."""
 
 
 class RequestError(SegueError):
-    """A request that cannot be carried out as it stands. `pointer` is a JSON pointer into the body, where one helps."""
+    """A request that cannot be carried out as it stands; `faults` says where, as far as one place can be named."""
 
     code = ProblemCode.INVALID_REQUEST
 
-    def __init__(self, detail: str, *, pointer: str | None = None, code: ProblemCode | None = None) -> None:
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = (), code: ProblemCode | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.pointer = pointer
+        self.faults = tuple(faults)
         if code is not None:
             self.code = code
 

@@ -1,0 +1,95 @@
+"""POST /recommend: a sequence in, ranked items out."""
+
+from typing import Protocol
+
+import orjson
+from fastapi import APIRouter
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.openapi import body_of, problems, reference
+from app.api.problems import invalid_body
+from app.api.schemas import HistoryItem, RecommendAnswer, RecommendBody
+from app.api.security import JSON, read_body
+from app.recommender import Recommendation, RecommendationRequest
+from app.state.history import HistoryEvent, Owner
+from app.telemetry import Telemetry
+
+
+class Recommends(Protocol):
+    async def recommend(self, request: RecommendationRequest) -> Recommendation: ...
+
+
+def router(recommender: Recommends, telemetry: Telemetry) -> APIRouter:
+    routes = APIRouter(tags=["recommendations"])
+
+    @routes.post(
+        "/recommend",
+        response_model=RecommendAnswer,
+        responses=problems(400, 413, 415, 422),
+        openapi_extra=body_of({JSON: reference(RecommendBody)}),
+        summary="Rank items for a user, a guest or a given history",
+    )
+    async def recommend(request: Request) -> Response:
+        """An unknown user gets what is popular, with `reasons: ["unknown_user"]`. A store that is down degrades the
+        answer; it still comes."""
+        _, raw = await read_body(request, JSON)
+        try:
+            body = RecommendBody.model_validate_json(raw)
+        except ValidationError as error:
+            raise invalid_body(error, raw) from None
+        answer = await recommender.recommend(to_request(body))
+        telemetry.recommendation(answer.strategy, answer.reasons, answer.model_version)
+        headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
+        return Response(encode(answer), headers=headers, media_type=JSON)
+
+    return routes
+
+
+def to_request(body: RecommendBody) -> RecommendationRequest:
+    owner = None
+    if body.user_id is not None:
+        owner = Owner("user", body.user_id)
+    elif body.session_id is not None:
+        owner = Owner("session", body.session_id)
+    return RecommendationRequest(
+        owner=owner,
+        history=to_history(body.history) if body.history is not None else None,
+        k=body.k,
+        exclude_seen=body.exclude_seen,
+        exclude_items=frozenset(body.exclude_items),
+        include_attributes="attributes" in body.include,
+    )
+
+
+def to_history(steps: list[str | HistoryItem]) -> list[HistoryEvent]:
+    """Oldest first: by time where the steps have times (equal times keep their order), else as given, at time 0."""
+    events = [
+        HistoryEvent(step, "interaction", 0)
+        if isinstance(step, str)
+        else HistoryEvent(step.item_id, step.event_type, step.timestamp or 0)
+        for step in steps
+    ]
+    return sorted(events, key=lambda event: event.timestamp_us)
+
+
+def encode(answer: Recommendation) -> bytes:
+    """`RecommendAnswer` as JSON. Built by hand: validating what we made ourselves would take as long as ranking it."""
+    items = [
+        {"item_id": item.item_id, "rank": item.rank, "score": item.score}
+        if item.attributes is None
+        else {"item_id": item.item_id, "rank": item.rank, "score": item.score, "attributes": item.attributes}
+        for item in answer.items
+    ]
+    return orjson.dumps(
+        {
+            "recommendation_id": answer.recommendation_id,
+            "strategy": answer.strategy,
+            "degraded": answer.degraded,
+            "reasons": answer.reasons,
+            "model_version": answer.model_version,
+            "history_length": answer.history_length,
+            "items": items,
+        }
+    )

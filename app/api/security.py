@@ -1,0 +1,56 @@
+"""What guards the door: the type of a body and its size."""
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import PayloadTooLarge, UnsupportedMediaType
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+async def read_body(request: Request, *accepted: str) -> tuple[str, bytes]:
+    """The media type, one of `accepted`, and the raw body.
+
+    Raises:
+        UnsupportedMediaType: another type, none at all, or a compressed body. (A page of another site can send a body
+            without a type or as text without asking first; as JSON it cannot.)
+        PayloadTooLarge: the limit of `BodyLimit`.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in accepted:
+        raise UnsupportedMediaType(f"Content-Type is {media_type or 'missing'!r}; send {' or '.join(accepted)}.")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType(f"Content-Encoding {encoding!r} is not read; send the body uncompressed.")
+    return media_type, await request.body()
+
+
+class BodyLimit:
+    """Refuses a body larger than `max_bytes` as soon as that is known: by its declared length, or at the byte too many.
+
+    Pure ASGI, so that it sees the bytes as they come, chunked or not. The refusal is raised where the body is read, so
+    that it takes the same way as every other error.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        declared = next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            if declared <= self._max_bytes:
+                message = await receive()
+                received += len(message.get("body", b""))
+            if max(declared, received) > self._max_bytes:
+                raise PayloadTooLarge(f"The body exceeds {self._max_bytes} bytes; send it in parts.")
+            return message
+
+        await self._app(scope, limited, send)

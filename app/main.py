@@ -1,0 +1,147 @@
+"""The one place where the objects of a worker are made and wired."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+
+from app.api import events, health, items, models, openapi, pages, problems, recommend, users
+from app.api.middleware import RequestContext
+from app.api.security import BodyLimit
+from app.artifacts.registry import ModelRegistry
+from app.errors import StoreMismatch, StoreUnavailable
+from app.recommender import Recommender
+from app.settings import Settings, load_settings
+from app.state.connection import claim_store, connect
+from app.state.event_log import EventLog
+from app.state.history import History
+from app.state.popularity import Popularity
+from app.state.served import ServedBuffer
+from app.telemetry import Telemetry, configure_logging
+
+CLAIM_SECONDS = 1.0
+"""A store that does not answer at the start is asked again so often."""
+
+log = structlog.get_logger(__name__)
+
+
+def from_environment() -> FastAPI:
+    """What each worker runs."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    return create_app(settings)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """A complete service; nothing is opened, read or sent before its lifespan begins.
+
+    Raises:
+        ValueError: `settings` name no store. `python -m app` starts one and names it.
+    """
+    if settings.redis_url is None:
+        raise ValueError("create_app needs settings.redis_url; python -m app starts a store of its own and sets it")
+    telemetry = Telemetry(settings.namespace)
+    redis = connect(
+        settings.redis_url.get_secret_value(),
+        timeout_ms=settings.redis_timeout_ms,
+        max_connections=settings.redis_max_connections,
+    )
+    history = History(
+        redis,
+        namespace=settings.namespace,
+        shards=settings.shards,
+        cap=settings.history_cap,
+        ttl_days=settings.history_ttl_days,
+        log_max_entries=settings.log_max_entries,
+        log_max_age_days=settings.log_max_age_days,
+        popularity_half_life_days=settings.popularity_half_life_days,
+        on_log_dropped=lambda amount: telemetry.log_dropped("log_full", amount),
+    )
+    event_log = EventLog(
+        redis,
+        namespace=settings.namespace,
+        shards=settings.shards,
+        max_entries=settings.log_max_entries,
+        max_age_days=settings.log_max_age_days,
+        on_dropped=lambda amount: telemetry.log_dropped("log_full", amount),
+    )
+    served = ServedBuffer(
+        event_log,
+        sample_rate=settings.served_sample_rate,
+        on_dropped=lambda amount: telemetry.log_dropped("served_unwritten", amount),
+    )
+    popularity = Popularity(
+        redis, namespace=settings.namespace, shards=settings.shards, half_life_days=settings.popularity_half_life_days
+    )
+    registry = ModelRegistry(
+        settings.namespace_artifacts,
+        history_cap=settings.history_cap,
+        reload_seconds=settings.reload_seconds,
+        device=settings.device,
+        intra_op_threads=settings.intra_op_threads,
+        on_reload=telemetry.reload,
+    )
+    recommender = Recommender(history, registry, popularity, served)
+
+    async def claim() -> None:
+        await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
+
+    async def claim_when_it_answers() -> None:
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS)
+            try:
+                await claim()
+            except StoreUnavailable:
+                continue
+            except StoreMismatch as error:
+                # The next worker meets it at its start and says so; this one must not write into a foreign layout.
+                log.critical("store_mismatch", problem=str(error))
+                os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(redis.aclose)
+            try:
+                await claim()
+            except StoreUnavailable:
+                claiming = asyncio.create_task(claim_when_it_answers(), name="claim-store")
+                stack.callback(claiming.cancel)
+            stack.push_async_callback(registry.stop)
+            await registry.start()
+            await stack.enter_async_context(served)
+            yield
+
+    app = FastAPI(
+        title="Segue",
+        version=version("segue"),
+        description="Events in, a self-attention model at request time, ranked items out.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    openapi.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestContext, telemetry=telemetry)
+    limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
+    for router in (
+        events.router(history, registry, telemetry, **limits),
+        recommend.router(recommender, telemetry),
+        users.router(history),
+        items.router(registry),
+        models.router(registry),
+        health.router(claim, registry, telemetry),
+        pages.router(),
+    ):
+        app.include_router(router)
+    app.mount("/console", pages.ConsoleFiles(directory=pages.CONSOLE))
+    return app
