@@ -1,0 +1,158 @@
+"""What defines an experiment: one frozen value, read from TOML and `key=value`, refused with the key and the reason
+when wrong."""
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from scripts.training.losses import Loss
+from scripts.training.model import Head, ModelConfig
+from scripts.training.temporal import Temporal
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class ConfigError(ValueError):
+    """An experiment that cannot be run as written."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Model, loss and optimisation of one run.
+
+    max_length     steps of a history that the model reads
+    dropout        of embeddings and of what each layer adds
+    temporal       module after the attention blocks; kernel_size steps are seen by its convolution
+    head           fully connected prediction head: one layer, or two with an activation between
+    loss           num_negatives serves the sampled ones, calibration (t) gbce
+    batch_tokens   steps per batch; accumulation batches make one step of the optimizer
+    warmup_steps   over which the learning rate rises linearly; constant after
+    clip_norm      largest norm of the gradient
+    average_decay  of the exponential moving average of the weights, which is what is evaluated and kept; 0 keeps the
+    weights themselves
+    patience       epochs without a better validation NDCG@10 before training stops
+    validation_cases  at most so many, drawn once by seed
+    precision      of matrix products: auto takes bfloat16 where it is faster
+    """
+
+    max_length: int = 50
+    dim: int = 64
+    num_blocks: int = 2
+    num_heads: int = 2
+    dropout: float = 0.2
+    temporal: Temporal = "none"
+    kernel_size: int = 5
+    head: Head = "mlp"
+    loss: Loss = "cross_entropy"
+    num_negatives: int = 256
+    calibration: float = 0.75
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    clip_norm: float = 1.0
+    average_decay: float = 0.99
+    batch_tokens: int = 4096
+    accumulation: int = 1
+    max_epochs: int = 100
+    patience: int = 10
+    validation_cases: int = 10_000
+    precision: Precision = "auto"
+    device: Device = "auto"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        faults = [*_type_faults(self), *_range_faults(self)]
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+    def model_config(self, num_items: int) -> ModelConfig:
+        shared = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
+        return ModelConfig(num_items=num_items, **{name: getattr(self, name) for name in shared})
+
+    def with_values(self, values: Mapping[str, Any]) -> "TrainingConfig":
+        """A copy with some keys changed.
+
+        Raises:
+            ConfigError: an unknown key, or a value of the wrong type or range.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ConfigError(f"unknown key {', '.join(unknown)}; known are {', '.join(known)}")
+        return dataclasses.replace(self, **values)
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """An experiment from a TOML file of plain keys; keys that it lacks keep their default.
+
+    Raises:
+        ConfigError: no TOML, an unknown key, or a value that does not fit.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return TrainingConfig().with_values(values)
+    except (OSError, tomllib.TOMLDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts, each value as TOML writes it; text needs no quotes: `["dim=32", "loss=bce"]` → `{"dim": 32,
+    "loss": "bce"}`.
+
+    Raises:
+        ConfigError: a text without `=`.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"expected key=value, found {assignment!r}")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = value.strip()
+    return values
+
+
+def _type_faults(config: TrainingConfig) -> list[str]:
+    faults = []
+    for name, kind in get_type_hints(TrainingConfig).items():
+        value = getattr(config, name)
+        choices = get_args(kind)
+        if choices and value not in choices:
+            faults.append(f"{name} must be one of {', '.join(choices)}, found {value!r}")
+        elif kind is int and type(value) is not int:
+            faults.append(f"{name} must be a whole number, found {value!r}")
+        elif kind is float and type(value) not in (int, float):
+            faults.append(f"{name} must be a number, found {value!r}")
+    return faults
+
+
+def _range_faults(config: TrainingConfig) -> list[str]:
+    """Each range once, as its text and as its test; a value of the wrong type is reported as such and skipped here."""
+    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "kernel_size", "num_negatives", "batch_tokens"]
+    at_least_one += ["accumulation", "max_epochs", "patience", "validation_cases"]
+    ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
+        **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
+        **{name: ("in [0, 1)", lambda value: 0 <= value < 1) for name in ("dropout", "average_decay")},
+        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
+        **{name: ("0 or more", lambda value: value >= 0) for name in ("weight_decay", "warmup_steps", "seed")},
+        "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
+    }
+    faults = []
+    for name, (text, holds) in ranges.items():
+        value = getattr(config, name)
+        if isinstance(value, int | float) and not holds(value):
+            faults.append(f"{name} must be {text}, found {value!r}")
+    if (
+        not faults
+        and isinstance(config.dim, int)
+        and isinstance(config.num_heads, int)
+        and config.dim % config.num_heads
+    ):
+        faults.append(f"dim must be a multiple of num_heads, found {config.dim} and {config.num_heads}")
+    return faults

@@ -1,0 +1,64 @@
+"""What a model is trained on: the next item against the others, all of them or a sample.
+
+Shapes: T targets (the positions of a batch that have a next item), D embedding, N negatives, V catalogue with padding.
+Every loss is a mean over the T targets. The sampled losses share one set of negatives among all targets of a batch,
+which turns a gather of
+T × N embeddings into one matrix product; a negative that is a position's own target is left out at that position.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
+
+
+def sample_negatives(num_items: int, num_negatives: int, generator: torch.Generator) -> Tensor:
+    """(N,) item indices 1…num_items, uniform, with repetition, on the generator's device."""
+    return torch.randint(1, num_items + 1, (num_negatives,), generator=generator, device=generator.device)
+
+
+def cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor) -> Tensor:
+    """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part."""
+    return F.cross_entropy((states_TD @ items_VD[1:].T).float(), targets_T - 1)
+
+
+def sampled_softmax(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
+    """Softmax over the target and the negatives. They are drawn uniformly, so the correction for the draw is one
+    constant
+    that cancels out."""
+    positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
+    # The target first: a softmax over the negatives alone has no gradient where all of them are left out.
+    scores_TN1 = torch.cat([positive_T[:, None], negative_TN], dim=1)
+    return F.cross_entropy(scores_TN1, torch.zeros_like(targets_T))
+
+
+def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor, *, calibration: float) -> Tensor:
+    """Generalised binary cross-entropy (Petrov & Macdonald, RecSys 2023): the target's probability is raised to the
+    power β.
+
+    β = α (t (1 − 1/α) + 1/α) with the sampling rate α = N / (num_items − 1) and the calibration t in 0…1: with t = 0 β
+    is 1, plain
+    binary cross-entropy; with t = 1 β is α, and scores are as calibrated as those of a softmax. Divided by N + 1.
+    """
+    num_negatives = len(negatives_N)
+    rate = min(num_negatives / max(len(items_VD) - 2, 1), 1.0)
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
+    loss_T = -beta * F.logsigmoid(positive_T) + F.softplus(negative_TN).sum(dim=1)
+    return loss_T.mean() / (num_negatives + 1)
+
+
+def binary_cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
+    """The target is a yes, each negative a no; divided by N + 1."""
+    return gbce(states_TD, targets_T, items_VD, negatives_N, calibration=0.0)
+
+
+def _scores(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of the targets (T,) and of the negatives (T, N) in float32; −inf where a negative is the target itself."""
+    positive_T = (states_TD * items_VD[targets_T]).sum(dim=1).float()
+    negative_TN = (states_TD @ items_VD[negatives_N].T).float()
+    return positive_T, negative_TN.masked_fill(targets_T[:, None] == negatives_N, -math.inf)

@@ -1,0 +1,197 @@
+"""The recommender: causal self-attention over a sequence of item indices, scored against the item embeddings.
+
+    items ─ item + position embedding ─ blocks ─ temporal module ─ head ─ · item embeddings ─ scores
+
+Shapes: B batch, L length, D embedding, H heads, V catalogue with padding (num_items + 1, column = item index).
+
+Sequences are padded on the right: items oldest first, 0 after the newest. A position is the distance from the newest
+item, so a sequence reads the same however far it is padded, and causal attention alone keeps the padding out.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scripts.training.temporal import Temporal, temporal_module
+
+Head = Literal["linear", "mlp"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model: all that is needed to build it again before its weights are loaded."""
+
+    num_items: int
+    max_length: int
+    dim: int = 64
+    num_blocks: int = 2
+    num_heads: int = 2
+    dropout: float = 0.2
+    temporal: Temporal = "none"
+    kernel_size: int = 5
+    head: Head = "mlp"
+
+    def __post_init__(self) -> None:
+        if min(self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.kernel_size) < 1:
+            raise ValueError(f"every size of a model is at least 1, found {self}")
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; dropout stays outside, where the fused kernel keeps its speed."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.output = nn.Linear(dim, dim)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Every position looks at itself and at those before it."""
+        key, value = self.key_value(x_BLD).chunk(2, dim=-1)
+        mixed = F.scaled_dot_product_attention(
+            self._heads(self.query(x_BLD)), self._heads(key), self._heads(value), is_causal=True
+        )
+        return self._merged(mixed)
+
+    def at_last(self, x_BLD: Tensor, last_B1D: Tensor, visible_BL: Tensor) -> Tensor:
+        """(B, 1, D): one position, given in `last_B1D`, looks at all columns that `visible_BL` marks."""
+        key, value = self.key_value(x_BLD).chunk(2, dim=-1)
+        mixed = F.scaled_dot_product_attention(
+            self._heads(self.query(last_B1D)),
+            self._heads(key),
+            self._heads(value),
+            attn_mask=visible_BL[:, None, None, :],
+        )
+        return self._merged(mixed)
+
+    def _heads(self, x_BLD: Tensor) -> Tensor:
+        batch, length, dim = x_BLD.shape
+        return x_BLD.view(batch, length, self.num_heads, dim // self.num_heads).transpose(1, 2)  # (B, H, L, D / H)
+
+    def _merged(self, x_BHLd: Tensor) -> Tensor:
+        merged: Tensor = self.output(x_BHLd.transpose(1, 2).flatten(-2))
+        return merged
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, each normalised before and added to what it read (pre-norm)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.attention = Attention(config.dim, config.num_heads)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(config.dim),
+            nn.Linear(config.dim, 4 * config.dim),
+            nn.GELU(),
+            nn.Linear(4 * config.dim, config.dim),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        attended_BLD = self.attention(self.attention_norm(x_BLD))
+        return self._added(x_BLD, attended_BLD)
+
+    def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor) -> Tensor:
+        """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only."""
+        h_BLD = self.attention_norm(x_BLD)
+        attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL)
+        return self._added(at_column(x_BLD, last_B), attended_B1D)
+
+    def _added(self, x_BLD: Tensor, attended_BLD: Tensor) -> Tensor:
+        x_BLD = x_BLD + self.dropout(attended_BLD)
+        transformed_BLD: Tensor = self.dropout(self.feed_forward(x_BLD))
+        return x_BLD + transformed_BLD
+
+
+class SequenceModel(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item_embedding = nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
+        self.position_embedding = nn.Embedding(config.max_length, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.temporal = temporal_module(
+            config.temporal, dim=config.dim, kernel_size=config.kernel_size, dropout=config.dropout
+        )
+        self.norm = nn.LayerNorm(config.dim)
+        self.head = (
+            nn.Linear(config.dim, config.dim)
+            if config.head == "linear"
+            else nn.Sequential(
+                nn.Linear(config.dim, config.dim),
+                nn.GELU(),
+                nn.LayerNorm(config.dim),
+                nn.Linear(config.dim, config.dim),
+            )
+        )
+        self.hide_padding: Tensor
+        self.register_buffer("hide_padding", torch.zeros(config.num_items + 1), persistent=False)
+        self.hide_padding[0] = -math.inf
+        self.apply(_initialise)
+
+    def forward(self, items_BL: Tensor) -> Tensor:
+        """(B, L, D): for every column the state that is scored for the item after it.
+
+        `items_BL` is int64, at most `max_length` columns; columns of padding give finite numbers without meaning.
+        """
+        x_BLD = self._embedded(items_BL)
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        return self._headed(x_BLD)
+
+    def last_state(self, items_BL: Tensor) -> Tensor:
+        """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
+        column 0."""
+        last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
+        x_BLD = self._embedded(items_BL)
+        for block in self.blocks[:-1]:
+            x_BLD = block(x_BLD)
+        if self.temporal is not None:
+            # The temporal module reads the last block at every position.
+            return at_column(self._headed(self.blocks[-1](x_BLD)), last_B).squeeze(1)
+        column_L = torch.arange(items_BL.shape[1], device=items_BL.device)
+        last_block = self.blocks[-1]
+        assert isinstance(last_block, Block)  # noqa: S101 - ModuleList forgets the type of what it holds
+        return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None])).squeeze(1)
+
+    def scores(self, states_XD: Tensor) -> Tensor:
+        """(X, V): inner products with the item embeddings; column 0, the padding, is −inf."""
+        return F.linear(states_XD, self.item_embedding.weight, self.hide_padding)
+
+    def _embedded(self, items_BL: Tensor) -> Tensor:
+        length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
+        # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
+        distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
+        items_BLD = self.item_embedding(items_BL) * math.sqrt(self.config.dim)
+        embedded: Tensor = self.dropout(items_BLD + self.position_embedding(distance_BL))
+        return embedded
+
+    def _headed(self, x_BLD: Tensor) -> Tensor:
+        if self.temporal is not None:
+            x_BLD = self.temporal(x_BLD)
+        states: Tensor = self.head(self.norm(x_BLD))
+        return states
+
+
+def at_column(x_BLD: Tensor, column_B: Tensor) -> Tensor:
+    """(B, 1, D): one column of each row."""
+    return x_BLD.gather(1, column_B[:, None, None].expand(-1, 1, x_BLD.shape[-1]))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()

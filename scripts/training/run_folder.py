@@ -1,0 +1,171 @@
+"""A run folder: what training leaves behind, and how the later stages take it up again.
+
+config.json       the resolved experiment, the data it was trained on, why the recipe chose what it chose
+checkpoint.pt     everything needed to go on after an interruption, as of the last finished epoch
+best.pt           the weights of the best epoch
+history.jsonl     one line per epoch
+tensorboard/      the same, for TensorBoard
+refit/            checkpoint.pt, history.jsonl and weights.pt of the training on everything, where there was one
+evaluation.json, report.html   written by evaluate
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.ranking.ranker import ItemSequence
+from scripts.training.config import ConfigError, TrainingConfig
+from scripts.training.interactions import PreparedData
+from scripts.training.model import SequenceModel
+
+CONFIG_FILE = "config.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FILE = "best.pt"
+HISTORY_FILE = "history.jsonl"
+EVALUATION_FILE = "evaluation.json"
+REPORT_FILE = "report.html"
+TENSORBOARD_FOLDER = "tensorboard"
+REFIT_FOLDER = "refit"
+REFIT_WEIGHTS_FILE = "weights.pt"
+WATCHED_METRIC = "ndcg@10"
+"""Of validation: what decides which epoch is the best."""
+
+
+class RunError(Exception):
+    """A run folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """`config.json`."""
+
+    training: TrainingConfig
+    data_folder: str
+    data_fingerprint: str
+    num_items: int
+    reasons: Mapping[str, str]
+
+
+class ModelScorer:
+    """The torch model behind `evaluation.Scorer`: the newest `max_length` items of each history, scores of the whole
+    catalogue."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self._model = model.eval()
+
+    def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
+        device = self._model.hide_padding.device
+        items_BL = pad_items([history.items for history in histories], self._model.config.max_length).to(device)
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self._model.scores(self._model.last_state(items_BL)).float().cpu().numpy()
+        return scores
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the model, the data it came from, how training went."""
+
+    folder: Path
+    config: RunConfig
+    data: PreparedData
+    model: SequenceModel
+    scorer: ModelScorer
+    history: list[dict[str, Any]]
+    refit: bool
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that made these weights."""
+        if self.refit:
+            return len(self.history)
+        return int(max(self.history, key=lambda record: float(record[WATCHED_METRIC]))["epoch"])
+
+
+def load_run(run: Path, *, refit: bool = False) -> Run:
+    """The best weights of a run, or with `refit` those trained on everything, which no metric may be measured with.
+
+    Raises:
+        RunError: no run, an unfinished one, or prepared data that are no longer those it was trained on.
+    """
+    config = read_run_config(run)
+    data = load_data(config)
+    folder, weights = (run / REFIT_FOLDER, REFIT_WEIGHTS_FILE) if refit else (run, BEST_FILE)
+    path = folder / weights
+    if not path.is_file():
+        raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
+    model = SequenceModel(config.training.model_config(config.num_items))
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return Run(run, config, data, model, ModelScorer(model), read_history(folder), refit)
+
+
+def load_data(config: RunConfig) -> PreparedData:
+    """Raises RunError when the prepared data changed since the run began."""
+    data = PreparedData.load(Path(config.data_folder))
+    if data.fingerprint != config.data_fingerprint:
+        raise RunError(
+            f"{config.data_folder} has fingerprint {data.fingerprint[:12]}…, the run was trained on "
+            f"{config.data_fingerprint[:12]}…; prepare the data as they were, or train again"
+        )
+    return data
+
+
+def read_run_config(run: Path) -> RunConfig:
+    """Raises RunError for a folder that holds no run."""
+    path = run / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return RunConfig(**{**values, "training": TrainingConfig().with_values(values["training"])})
+    except FileNotFoundError as error:
+        raise RunError(f"{run} holds no {CONFIG_FILE}; train it first") from error
+    except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{path} is not the configuration of a run: {error}") from error
+
+
+def write_run_config(run: Path, config: RunConfig) -> None:
+    write_atomically(run / CONFIG_FILE, (json.dumps(asdict(config), indent=2) + "\n").encode())
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The epochs in order, none where training wrote none yet."""
+    path = folder / HISTORY_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    write_atomically(folder / HISTORY_FILE, "".join(json.dumps(dict(record)) + "\n" for record in history).encode())
+
+
+def save_tensors(path: Path, content: object) -> None:
+    """`torch.save` that is either done or not: a reader never meets half a file."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:
+    """int64 (len(rows), longest row or 1): the newest `max_length` of each row, 0 after them."""
+    newest = [np.asarray(row, dtype=np.int64)[-max_length:] for row in rows]
+    padded_BL = np.zeros((len(newest), max(1, *(len(row) for row in newest), 1)), dtype=np.int64)
+    for padded_L, row in zip(padded_BL, newest, strict=True):
+        padded_L[: len(row)] = row
+    return torch.from_numpy(padded_BL)

@@ -1,0 +1,326 @@
+"""Training: from prepared data to the best weights, in steps that an interruption cannot harm.
+
+After every epoch the checkpoint holds the state that the next one starts from, written whole or not at all. What else
+an epoch depends on
+(its batches, dropout, negatives) follows from the seed and the epoch's number, so a killed run that is resumed ends
+with the
+weights of one that was never interrupted.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from scripts.training.batches import Batch, epoch_batches
+from scripts.training.config import TrainingConfig
+from scripts.training.evaluation import evaluate
+from scripts.training.interactions import Cases, Interactions, PreparedData
+from scripts.training.losses import binary_cross_entropy, cross_entropy, gbce, sample_negatives, sampled_softmax
+from scripts.training.model import SequenceModel
+from scripts.training.run_folder import (
+    BEST_FILE,
+    CHECKPOINT_FILE,
+    REFIT_FOLDER,
+    REFIT_WEIGHTS_FILE,
+    TENSORBOARD_FOLDER,
+    WATCHED_METRIC,
+    ModelScorer,
+    RunError,
+    read_history,
+    save_tensors,
+    write_history,
+)
+
+
+class Observer(Protocol):
+    """Told how training goes; whoever prints or draws implements this."""
+
+    def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
+        """One batch of `tokens` steps is done; `loss` is the mean over the epoch so far."""
+
+    def on_epoch(self, record: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """One epoch is done and saved."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`best` is the record of the best epoch (of the last one where nothing validates)."""
+
+    best: dict[str, Any]
+    num_epochs: int
+
+
+class Learner:
+    """Model, optimizer and averaged weights: what one step changes and a checkpoint keeps."""
+
+    def __init__(self, config: TrainingConfig, num_items: int) -> None:
+        self.config = config
+        self.device = _device(config.device)
+        torch.manual_seed(config.seed)
+        self.model = SequenceModel(config.model_config(num_items)).to(self.device)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = _optimizer(self.model, config)
+        self.num_steps = 0
+        self.generator = torch.Generator(self.device)
+        self._loss = _loss_function(config, num_items)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "num_steps": self.num_steps,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.num_steps = state["num_steps"]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step: rising linearly over the warm-up, constant after it."""
+        return self.config.learning_rate * min(1.0, (self.num_steps + 1) / max(self.config.warmup_steps, 1))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Dropout and negatives of an epoch follow from its number: no generator's state has to survive an
+        interruption."""
+        seed = int(np.random.SeedSequence([self.config.seed, epoch]).generate_state(1)[0])
+        torch.manual_seed(seed)
+        self.generator.manual_seed(seed)
+        self.model.train()
+
+    def backward(self, batch: Batch, share: float) -> float:
+        """Add `share` of the batch's gradient to that of the coming step; returns the batch's loss."""
+        items_BL = torch.from_numpy(batch.items_BL).to(self.device)
+        targets_BL = torch.from_numpy(batch.targets_BL).to(self.device)
+        has_target_BL = targets_BL != 0
+        autocast = (
+            torch.autocast(self.device.type, dtype=torch.bfloat16)
+            if _takes_bfloat16(self.config, self.device)
+            else nullcontext()
+        )
+        with autocast:
+            states_TD = self.model(items_BL)[has_target_BL]
+            loss: Tensor = self._loss(
+                states_TD, targets_BL[has_target_BL], self.model.item_embedding.weight, self.generator
+            )
+        (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        value = loss.item()
+        if not math.isfinite(value):
+            raise RunError(f"the loss is {value} at step {self.num_steps + 1}; lower learning_rate or clip_norm")
+        return value
+
+    def step(self) -> None:
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.num_steps += 1
+        # The average of few steps must not remember the first weights for long.
+        decay = min(self.config.average_decay, (1 + self.num_steps) / (10 + self.num_steps))
+        decay = decay if self.config.average_decay else 0.0
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+
+    def averaged_model(self) -> SequenceModel:
+        model = SequenceModel(self.model.config).to(self.device)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+
+def train(
+    data: PreparedData, config: TrainingConfig, run: Path, *, resume: bool = False, observer: Observer
+) -> Outcome:
+    """Train on `data.train` until validation stops getting better; `run` then holds the best weights.
+
+    Raises:
+        RunError: `run` holds a training already and `resume` is not set.
+    """
+    cases = _validation_cases(data, config)
+    item_counts = data.train.item_counts(data.num_items)
+
+    def validate(model: SequenceModel) -> dict[str, float]:
+        result = evaluate(
+            ModelScorer(model),
+            cases,
+            num_items=data.num_items,
+            item_counts=item_counts,
+            exclude_seen=data.exclude_seen,
+            cutoffs=(10,),
+            with_coverage=False,
+        )
+        return dict(result.metrics)
+
+    return _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, resume=resume, observer=observer)
+
+
+def refit(
+    data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: int, resume: bool = False, observer: Observer
+) -> Outcome:
+    """Train once more on everything, validation and test items included, for `num_epochs`: for shipping, never for
+    measuring.
+
+    Raises:
+        RunError: `run` holds a refit already and `resume` is not set.
+    """
+    config = config.with_values({"max_epochs": num_epochs})
+    folder = run / REFIT_FOLDER
+    return _epochs(
+        data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, resume=resume, observer=observer
+    )
+
+
+def _epochs(
+    interactions: Interactions,
+    num_items: int,
+    config: TrainingConfig,
+    folder: Path,
+    weights_file: str,
+    validate: Callable[[SequenceModel], dict[str, float]] | None,
+    *,
+    resume: bool,
+    observer: Observer,
+) -> Outcome:
+    folder.mkdir(parents=True, exist_ok=True)
+    learner = Learner(config, num_items)
+    history: list[dict[str, Any]] = []
+    checkpoint = folder / CHECKPOINT_FILE
+    if checkpoint.is_file():
+        if not resume:
+            raise RunError(f"{folder} holds a training already; resume it, or choose another output")
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        learner.load_state(state)
+        history = read_history(folder)[: state["epoch"]]
+    with SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=len(history) + 1) as writer:
+        while not _is_finished(history, config, validates=validate is not None):
+            epoch = len(history) + 1
+            record = _train_epoch(learner, interactions, epoch, observer)
+            model = learner.averaged_model()
+            record |= validate(model) if validate else {}
+            history.append(record)
+            # In this order: killed in between, the epoch is trained again and writes the same once more.
+            if _best(history) is record:
+                save_tensors(folder / weights_file, model.state_dict())
+            write_history(folder, history)
+            save_tensors(checkpoint, {**learner.state(), "epoch": epoch})
+            for name, value in record.items():
+                writer.add_scalar(name, value, epoch)
+            observer.on_epoch(record, _best(history))
+    return Outcome(best=_best(history), num_epochs=len(history))
+
+
+def _train_epoch(learner: Learner, interactions: Interactions, epoch: int, observer: Observer) -> dict[str, Any]:
+    config = learner.config
+    started = time.perf_counter()
+    learner.begin_epoch(epoch)
+    groups = _groups(
+        epoch_batches(
+            interactions,
+            max_length=config.max_length,
+            batch_tokens=config.batch_tokens,
+            seed=config.seed,
+            epoch=epoch,
+        ),
+        config.accumulation,
+    )
+    total, num_targets, learning_rate = 0.0, 0, learner.learning_rate
+    for group in groups:
+        sizes = [int(np.count_nonzero(batch.targets_BL)) for batch in group]
+        for batch, size in zip(group, sizes, strict=True):
+            total += size * learner.backward(batch, share=size / sum(sizes))
+            num_targets += size
+            observer.on_batch(epoch, size, total / num_targets)
+        learning_rate = learner.learning_rate
+        learner.step()
+    seconds = time.perf_counter() - started
+    return {"epoch": epoch, "loss": total / num_targets, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches in groups of `size`, the last one smaller where they run out."""
+    while group := list(itertools.islice(batches, size)):
+        yield group
+
+
+def _is_finished(history: Sequence[dict[str, Any]], config: TrainingConfig, *, validates: bool) -> bool:
+    if not history or len(history) >= config.max_epochs:
+        return bool(history)
+    return validates and len(history) - int(_best(history)["epoch"]) >= config.patience
+
+
+def _best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first of the epochs with the highest validation metric; the last epoch where nothing validates."""
+    if WATCHED_METRIC not in history[-1]:
+        return history[-1]
+    return max(history, key=lambda record: float(record[WATCHED_METRIC]))
+
+
+def _validation_cases(data: PreparedData, config: TrainingConfig) -> Cases:
+    cases = data.cases("validation")
+    if len(cases) == 0:
+        raise RunError("the prepared data have no validation case: no user has three events or more")
+    if len(cases) <= config.validation_cases:
+        return cases
+    rng = np.random.default_rng(config.seed)
+    chosen = np.sort(rng.choice(len(cases), config.validation_cases, replace=False))
+    histories = cases.histories.prefixes(chosen, cases.histories.lengths[chosen])
+    return Cases(histories, cases.targets[chosen], cases.user_indices[chosen])
+
+
+def _loss_function(
+    config: TrainingConfig, num_items: int
+) -> Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]:
+    """The configured loss with its negatives drawn; its arguments are states (T, D), targets (T,), item embeddings (V,
+    D)."""
+
+    if config.loss == "cross_entropy":
+        return lambda states_TD, targets_T, items_VD, _: cross_entropy(states_TD, targets_T, items_VD)
+    losses: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+        "sampled_softmax": sampled_softmax,
+        "bce": binary_cross_entropy,
+        "gbce": partial(gbce, calibration=config.calibration),
+    }
+    sampled = losses[config.loss]
+
+    def with_negatives(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, generator: torch.Generator) -> Tensor:
+        return sampled(states_TD, targets_T, items_VD, sample_negatives(num_items, config.num_negatives, generator))
+
+    return with_negatives
+
+
+def _optimizer(model: SequenceModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW that shrinks the matrices of the layers only: not embeddings, biases and norms."""
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    decayed = {id(matrix) for matrix in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in decayed]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RunError("device cuda was asked for, but this torch sees no CUDA device; use device=auto or cpu")
+    return torch.device(wanted)
+
+
+def _takes_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
