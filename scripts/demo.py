@@ -2,6 +2,7 @@
 
 python -m scripts.demo                     what `make demo` runs; the service stays up until Ctrl-C
 python -m scripts.demo artifact            only the artifact, unless one is live already
+python -m scripts.demo seed                the artifact, then the histories through a service that ends with them
 python -m scripts.demo replay --url URL    only the histories: the data's events through POST /events
 """
 
@@ -31,7 +32,7 @@ SHOWN_USERS = 6
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("part", nargs="?", choices=("all", "artifact", "replay"), default="all")
+    parser.add_argument("part", nargs="?", choices=("all", "artifact", "seed", "replay"), default="all")
     parser.add_argument(
         "--data", type=Path, default=Path("data") / DATASET, help="prepared data (default: %(default)s)"
     )
@@ -43,12 +44,12 @@ def main() -> int:
     arguments = parser.parse_args()
     started = time.monotonic()
     try:
-        if arguments.part in ("all", "artifact"):
+        if arguments.part in ("all", "artifact", "seed"):
             make_artifact(arguments.data, arguments.run, arguments.artifacts)
         if arguments.part == "replay":
             replay(PreparedData.load(arguments.data), arguments.url or "http://127.0.0.1:8000")
-        if arguments.part == "all":
-            serve(arguments.data, arguments.artifacts, arguments.url, started)
+        if arguments.part in ("all", "seed"):
+            serve(arguments.data, arguments.artifacts, arguments.url, started, stays=arguments.part == "all")
     except subprocess.CalledProcessError as error:
         print(
             f"demo: `{' '.join(error.cmd[1:])}` ended with {error.returncode}; its last lines say why", file=sys.stderr
@@ -96,7 +97,7 @@ def stage(name: str, *options: object) -> str:
     return last
 
 
-def serve(data: Path, artifacts: Path, url: str, started: float) -> None:
+def serve(data: Path, artifacts: Path, url: str, started: float, *, stays: bool) -> None:
     prepared = PreparedData.load(data)
     service = None
     if not url:
@@ -111,7 +112,7 @@ def serve(data: Path, artifacts: Path, url: str, started: float) -> None:
         show_first_answer(prepared, url)
         users = ",".join(prepared.user_ids[:SHOWN_USERS])
         print(f"\ndemo: ready after {time.monotonic() - started:.0f} s — open {url}/?users={users}", flush=True)
-        if service is not None:
+        if service is not None and stays:
             print("demo: Ctrl-C stops the service", flush=True)
             service.wait()
     finally:
