@@ -43,6 +43,7 @@ class ExactRanker:
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; its warnings are for whoever made the graph, and no lines of JSON
         # A spinning thread takes a core from the other workers between two requests.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = [PROVIDERS[device]] if device == "cpu" else [PROVIDERS[device], PROVIDERS["cpu"]]
