@@ -70,7 +70,7 @@ def table(data: PreparedData) -> str:
         (
             "events per user",
             f"{summary['length_mean']:.1f}",
-            f"{low:g} · {first:g} · {median:g} · {third:g} · {high:g}",
+            f"quartiles {quartiles}",
         ),
         ("density", f"{summary['density']:.4%}", "user-item pairs that occur"),
         ("share of repeats", f"{summary['share_of_repeats']:.1%}", ""),
