@@ -1,0 +1,47 @@
+# The few words a newcomer needs. Everything is installed into .venv; nothing outside this folder is touched.
+#   make demo TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu     PyTorch without CUDA: 2 GB less to fetch
+
+PYTHON ?= python3
+TORCH_INDEX_URL ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test lint clean
+
+help:
+	@echo "make demo     set up, real data, train, evaluate, export, promote, then the service and its page"
+	@echo "make serve    the service alone, with the version that was promoted last"
+	@echo "make test     set up, then every check and test"
+	@echo "make lint     ruff and mypy alone"
+	@echo "make clean    remove .venv and caches; data/, runs/ and model_artifacts/ stay"
+
+setup: $(STAMP)
+
+# The stamp is as new as the last complete installation: a second run installs nothing.
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found; install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"make: $(PYTHON) is Python {v[0]}.{v[1]}, and 3.11 or newer is needed; name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) --editable '.[train]' --group dev
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m scripts.demo
+
+serve: $(STAMP)
+	$(BIN)/python -m app
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
