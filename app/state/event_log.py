@@ -71,6 +71,7 @@ class EventLog:
         self._max_entries = max_entries
         self._max_age_ms = max_age_days * DAY_MS
         self._on_dropped = on_dropped
+        self.namespace = namespace
         self.num_shards = shards
         self.store_id = store_id
 
@@ -134,7 +135,7 @@ async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
             stack.callback(store.stop)
             url = store.url
         else:
-            url = str(settings.redis_url)
+            url = settings.redis_url.get_secret_value()
         redis = connect(url, timeout_ms=max(settings.redis_timeout_ms, 5000), max_connections=4)
         stack.push_async_callback(redis.aclose)
         store_id = await claim_store(redis, namespace=settings.namespace, shards=settings.shards)

@@ -1,0 +1,262 @@
+"""Event log → Parquet: the way back from the service to training.
+
+A log folder holds numbered batches, each written once and never changed:
+
+    events-000001.parquet   user_id (a guest's is `session:<id>`), item_id, event_type, timestamp (UTC, microseconds),
+                            sequence, value, event_id, recommendation_id, position, properties (JSON text), identity
+    served-000001.parquet   one row per recommended list: recommendation_id, user_id, timestamp, model_version,
+                            strategy, first_position, item_ids, scores, propensity, identity
+    positions.json          how many batches are done and how far each shard was read
+
+A batch becomes durable file by file, then `positions.json` moves on, then the log is trimmed. Killed anywhere in
+between, the next run throws away the batch that `positions.json` does not count and reads it again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+
+from app.state.event_log import START, EventLog, LogEntry
+from scripts.training.interactions import DataError
+
+POSITIONS_FILE = "positions.json"
+READ_COUNT = 2000
+TIME = pl.Datetime("us", "UTC")
+SCHEMAS: dict[str, dict[str, pl.DataType | type[pl.DataType]]] = {
+    "events": {
+        "user_id": pl.String,
+        "item_id": pl.String,
+        "event_type": pl.String,
+        "timestamp": TIME,
+        "sequence": pl.Int32,
+        "value": pl.Float64,
+        "event_id": pl.String,
+        "recommendation_id": pl.String,
+        "position": pl.Int32,
+        "properties": pl.String,
+        "identity": pl.UInt64,
+    },
+    "served": {
+        "recommendation_id": pl.String,
+        "user_id": pl.String,
+        "timestamp": TIME,
+        "model_version": pl.String,
+        "strategy": pl.String,
+        "first_position": pl.Int32,
+        "item_ids": pl.List(pl.String),
+        "scores": pl.List(pl.Float32),
+        "propensity": pl.Float64,
+        "identity": pl.UInt64,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """`positions.json`. `shards` holds the last position read of each; `num_batches` counts the finished ones."""
+
+    namespace: str
+    store_id: str
+    shards: tuple[str, ...]
+    num_batches: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one batch stored and what it left out because an earlier row has the same identity."""
+
+    number: int
+    num_events: int
+    num_served: int
+    num_duplicates: int
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make the folder and keep every other collector out of it.
+
+    Raises:
+        DataError: another one is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "collect.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"another collector writes to {folder}; wait for it or choose another folder") from error
+        yield
+
+
+async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIterator[Batch]:
+    """Move everything that the log holds at this moment into the folder, batch by batch.
+
+    A store that the folder does not know is read from its beginning: what was collected before is recognised.
+
+    Raises:
+        DataError: the folder belongs to another namespace.
+        StoreUnavailable: the store does not answer; a later run goes on from there.
+    """
+    positions = _read_positions(folder, log)
+    _discard_unfinished(folder, positions.num_batches)
+    known = {kind: _identities(folder, kind) for kind in SCHEMAS}
+    ends = await log.last_positions()
+    while entries := await _read_batch(log, positions.shards, ends, batch_entries):
+        number = positions.num_batches + 1
+        num_rows, num_duplicates = {}, 0
+        for kind, rows in _rows(entries).items():
+            frame = pl.DataFrame(rows, schema=SCHEMAS[kind], orient="row")
+            fresh = frame.unique("identity", keep="first", maintain_order=True)
+            fresh = fresh.filter(~pl.col("identity").is_in(known[kind].implode()))
+            num_rows[kind] = fresh.height
+            num_duplicates += frame.height - fresh.height
+            if fresh.height:
+                known[kind] = known[kind].append(fresh["identity"])
+                _write_durably(fresh, folder / f"{kind}-{number:06}.parquet")
+        reached = [
+            shard[-1].position if shard else after for shard, after in zip(entries, positions.shards, strict=True)
+        ]
+        positions = Positions(positions.namespace, positions.store_id, tuple(reached), number)
+        _write_positions(folder, positions)
+        for shard, shard_entries in enumerate(entries):
+            if shard_entries:
+                await log.trim(shard, reached[shard])
+        yield Batch(number, num_rows["events"], num_rows["served"], num_duplicates)
+    for shard, position in enumerate(positions.shards):  # what a run that was killed had stored but not trimmed
+        if position != START:
+            await log.trim(shard, position)
+
+
+async def _read_batch(
+    log: EventLog, after: Sequence[str], ends: Sequence[str], batch_entries: int
+) -> list[list[LogEntry]]:
+    """At most `batch_entries` entries, one list per shard; an empty list when no shard holds any."""
+    entries: list[list[LogEntry]] = [[] for _ in after]
+    room = batch_entries
+    for shard, read in enumerate(entries):
+        position = after[shard]
+        while room and (page := await log.read(shard, position, ends[shard], min(READ_COUNT, room))):
+            read += page
+            room -= len(page)
+            position = page[-1].position
+    return entries if room < batch_entries else []
+
+
+def _rows(entries: Sequence[Sequence[LogEntry]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows in the order of the two schemas; events by time and sequence, so that ties keep the order of their batch."""
+    events: list[tuple[Any, ...]] = []
+    served: list[tuple[Any, ...]] = []
+    for shard in entries:
+        for entry in shard:
+            data = orjson.loads(entry.data)
+            owner = data.get("user_id")
+            if owner is None and "session_id" in data:
+                owner = f"session:{data['session_id']}"
+            if entry.kind == "event":
+                properties = data.get("properties")
+                events.append(
+                    (
+                        owner,
+                        data["item_id"],
+                        data["event_type"],
+                        data["timestamp_us"],
+                        data["sequence"],
+                        data.get("value"),
+                        data.get("event_id"),
+                        data.get("recommendation_id"),
+                        data.get("position"),
+                        None if properties is None else orjson.dumps(properties).decode(),
+                        _identity("session" if "session_id" in data else "user", owner, data["digest"]),
+                    )
+                )
+            else:
+                served.append(
+                    (
+                        data["recommendation_id"],
+                        owner,
+                        data["timestamp_us"],
+                        data["model_version"],
+                        data["strategy"],
+                        data["first_position"],
+                        data["item_ids"],
+                        data["scores"],
+                        data.get("propensity"),
+                        _identity(data["recommendation_id"], str(data["first_position"])),
+                    )
+                )
+    events.sort(key=lambda row: (row[3], row[4]))
+    served.sort(key=lambda row: row[2])
+    return {"events": events, "served": served}
+
+
+def _identity(*parts: str) -> int:
+    """64 bits that two rows share only if they are the same event or list."""
+    return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest())
+
+
+def _files(folder: Path, kind: str) -> list[tuple[int, Path]]:
+    return sorted((int(path.stem.rpartition("-")[2]), path) for path in folder.glob(f"{kind}-*.parquet"))
+
+
+def _discard_unfinished(folder: Path, num_batches: int) -> None:
+    for kind in SCHEMAS:
+        for number, path in _files(folder, kind):
+            if number > num_batches:
+                path.unlink()
+    for path in folder.glob("*.tmp"):
+        path.unlink()
+
+
+def _identities(folder: Path, kind: str) -> pl.Series:
+    files = [path for _, path in _files(folder, kind)]
+    if not files:
+        return pl.Series("identity", dtype=pl.UInt64)
+    return pl.scan_parquet(files).select("identity").collect()["identity"]
+
+
+def _read_positions(folder: Path, log: EventLog) -> Positions:
+    path = folder / POSITIONS_FILE
+    if not path.exists():
+        if any(_files(folder, kind) for kind in SCHEMAS):
+            raise DataError(f"{folder} holds batches but no {POSITIONS_FILE}: choose another folder or bring it back")
+        _write_positions(folder, Positions(log.namespace, log.store_id, (START,) * log.num_shards, 0))
+    stored = json.loads(path.read_text())
+    if stored["namespace"] != log.namespace:
+        raise DataError(
+            f"{folder} holds the log of namespace {stored['namespace']!r}, not {log.namespace!r}: choose another folder"
+        )
+    if stored["store_id"] != log.store_id:
+        return Positions(log.namespace, log.store_id, (START,) * log.num_shards, stored["num_batches"])
+    return Positions(stored["namespace"], stored["store_id"], tuple(stored["shards"]), stored["num_batches"])
+
+
+def _write_positions(folder: Path, positions: Positions) -> None:
+    temporary = folder / f"{POSITIONS_FILE}.tmp"
+    temporary.write_text(json.dumps(asdict(positions), indent=1))
+    _publish(temporary, folder / POSITIONS_FILE)
+
+
+def _write_durably(frame: pl.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    frame.write_parquet(temporary)
+    _publish(temporary, path)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Rename, once the bytes are on the disk; the name is on the disk too when this returns."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,225 @@
+"""The way back from the service to training: event log → Parquet."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from redis.asyncio import Redis
+
+from app.state.connection import claim_store
+from app.state.event_log import EventLog, ServedRecord
+from app.state.history import Event, History, Owner
+from scripts.training.collecting import collect
+from scripts.training.interactions import DataError
+
+T = 1_700_000_000_000_000
+NUM_EVENTS, NUM_LISTS = 3000, 600
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="segue-") as path:
+        yield Path(path)
+
+
+def _history(redis: Redis, *, cap: int = 200, namespace: str = "default") -> History:
+    return History(
+        redis, namespace=namespace, shards=16, cap=cap, ttl_days=10, log_max_entries=100_000, log_max_age_days=30,
+        popularity_half_life_days=7,
+    )  # fmt: skip
+
+
+async def _log(redis: Redis, namespace: str = "default") -> EventLog:
+    store_id = await claim_store(redis, namespace=namespace, shards=16)
+    return EventLog(
+        redis, namespace=namespace, shards=16, max_entries=100_000, max_age_days=30, store_id=store_id
+    )  # fmt: skip
+
+
+def _served(number: int, owner: Owner | None) -> ServedRecord:
+    return ServedRecord(f"rec_{number}", owner, T + number, "v1", "model", ("i1", "i2"), (2.5, 1.25))
+
+
+def _events(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "events-*.parquet")
+
+
+async def _collect(log: EventLog, folder: Path, batch_entries: int = 1000) -> list[int]:
+    folder.mkdir(exist_ok=True)
+    return [batch.num_duplicates async for batch in collect(log, folder, batch_entries=batch_entries)]
+
+
+async def _fill(redis: Redis) -> None:
+    history, log = _history(redis), await _log(redis)
+    for start in range(0, NUM_EVENTS, 500):
+        await history.append(
+            [Event(Owner("user", f"u{n % 70}"), f"i{n % 13}", "click", T + n) for n in range(start, start + 500)]
+        )
+    await log.append_served([_served(n, Owner("user", f"u{n % 70}")) for n in range(NUM_LISTS)])
+
+
+def _command(url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.collect", "--output", str(folder), *options],
+        env={"SEGUE_REDIS_URL": url, "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Redis, folder: Path) -> None:
+    user, guest = Owner("user", "u1"), Owner("session", "s1")
+    await _history(redis).append(
+        [
+            Event(user, "i1", "buy", T + 5, event_id="e1", value=9.5, recommendation_id="rec_1", position=3,
+                  properties={"device": "ios"}),
+            Event(user, "i2", "click", T),
+            Event(guest, "i3", "impression", T + 1, enters_sequence=False),
+        ]
+    )  # fmt: skip
+    log = await _log(redis)
+    await log.append_served([_served(1, user), _served(2, guest), _served(3, None)])
+
+    assert await _collect(log, folder) == [0]
+
+    events = _events(folder).drop("identity")
+    assert events["timestamp"].dtype == pl.Datetime("us", "UTC")
+    assert events.with_columns(pl.col("timestamp").to_physical()).rows() == [
+        ("u1", "i2", "click", T, 0, None, None, None, None, None),
+        ("session:s1", "i3", "impression", T + 1, 0, None, None, None, None, None),
+        ("u1", "i1", "buy", T + 5, 0, 9.5, "e1", "rec_1", 3, '{"device":"ios"}'),
+    ]
+    served = pl.read_parquet(folder / "served-*.parquet").drop("identity")
+    assert served.with_columns(pl.col("timestamp").to_physical()).rows() == [
+        ("rec_1", "u1", T + 1, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
+        ("rec_2", "session:s1", T + 2, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
+        ("rec_3", None, T + 3, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
+    ]
+    assert sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) == 0
+    assert await _collect(log, folder) == []
+
+
+async def test_collector_killed_again_and_again_loses_nothing_and_repeats_nothing(
+    redis: Redis, valkey_url: str, folder: Path
+) -> None:
+    await _fill(redis)
+    num_killed = 0
+    for patience in range(1, 40):
+        with _command(valkey_url, folder, "--batch", "100") as process:
+            # Dies after a number of batches that differs from run to run, wherever it is then.
+            assert process.stderr is not None
+            for _ in range(1 + patience % 7):
+                process.stderr.readline()
+            process.kill()
+            process.wait()
+            num_killed += process.returncode == -9
+        if sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) < 500:
+            break
+    assert num_killed >= 5
+    with _command(valkey_url, folder) as process:
+        out, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert out.splitlines()[-1] == str(folder)
+
+    events = _events(folder)
+    assert sorted(events["timestamp"].to_physical()) == [T + n for n in range(NUM_EVENTS)]
+    served = pl.read_parquet(folder / "served-*.parquet")
+    assert sorted(served["recommendation_id"]) == sorted(f"rec_{n}" for n in range(NUM_LISTS))
+    assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("victim", ["positions.json", "trim"])
+async def test_batch_that_was_written_but_not_counted_is_read_again(
+    redis: Redis, folder: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    await _fill(redis)
+    log = await _log(redis)
+
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch:
+        if victim == "trim":
+            patch.setattr(EventLog, "trim", cut)
+        else:
+            await _collect(log, folder, 500)  # positions.json exists
+            await _history(redis).append(
+                [Event(Owner("user", "u"), f"i{n}", "click", T + NUM_EVENTS + n) for n in range(9)]
+            )
+            patch.setattr("scripts.training.collecting._write_positions", cut)
+        with pytest.raises(PowerCut):
+            await _collect(log, folder, 500)
+    assert await _collect(log, folder, 500) is not None
+
+    times = _events(folder)["timestamp"].to_physical()
+    assert len(times) == len(set(times)) == NUM_EVENTS + (0 if victim == "trim" else 9)
+    assert sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) == 0
+
+
+async def test_event_that_a_short_history_forgot_is_recognised_across_batches(redis: Redis, folder: Path) -> None:
+    owner = Owner("user", "u1")
+    log, history = await _log(redis), _history(redis, cap=1)
+    first = Event(owner, "i1", "click", T, event_id="e1")
+    await history.append([first])
+    assert await _collect(log, folder) == [0]
+
+    # The same event_id with later times is new to a history of one event, but not to the files.
+    await history.append([Event(owner, "i2", "click", T + 1)])
+    await history.append([Event(owner, "i1", "click", T + 2, event_id="e1")])
+    assert await _collect(log, folder) == [1]
+    assert _events(folder)["item_id"].to_list() == ["i1", "i2"]
+
+
+async def test_lists_served_twice_by_a_retry_are_kept_once(redis: Redis, folder: Path) -> None:
+    log = await _log(redis)
+    await log.append_served([_served(1, None)])
+    await log.append_served([_served(1, None), _served(2, None)])
+    assert await _collect(log, folder) == [1]
+    assert pl.read_parquet(folder / "served-*.parquet")["recommendation_id"].to_list() == ["rec_1", "rec_2"]
+
+
+async def test_store_that_was_replaced_is_read_from_its_beginning(redis: Redis, folder: Path) -> None:
+    await _fill(redis)
+    await _collect(await _log(redis), folder)
+    await redis.flushall()
+    await _history(redis).append([Event(Owner("user", "u1"), "i1", "click", 5)])
+    await _collect(await _log(redis), folder)
+    assert _events(folder).height == NUM_EVENTS + 1
+
+
+async def test_folder_of_another_namespace_is_refused(redis: Redis, folder: Path) -> None:
+    await _collect(await _log(redis), folder)
+    with pytest.raises(DataError, match=r"'default'.*'other'"):
+        await _collect(await _log(redis, "other"), folder)
+
+
+def test_embedded_store_is_collected_while_no_service_runs(folder: Path) -> None:
+    environment = {"SEGUE_DATA_DIR": str(folder / "data"), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [sys.executable, "-m", "scripts.collect", "--output", str(folder / "log")],
+        env=environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert result.stdout.splitlines() == [str(folder / "log")]
+    assert not (folder / "data" / "store" / "store.sock").exists()  # the server that it started is gone
+
+
+async def test_second_collector_of_a_folder_is_refused(redis: Redis, valkey_url: str, folder: Path) -> None:
+    await _history(redis).append([Event(Owner("user", "u1"), "i1", "click", T)])
+    with _command(valkey_url, folder, "--follow") as first:
+        assert first.stderr is not None
+        assert first.stderr.readline() == "batch 1: 1 events, 0 lists\n"
+        with _command(valkey_url, folder) as second:
+            _, errors = second.communicate(timeout=60)
+            assert second.returncode == 1
+            assert "another collector" in errors
+        first.send_signal(2)
+        out, _ = first.communicate(timeout=10)
+        assert (first.returncode, out.strip()) == (0, str(folder))
