@@ -8,11 +8,11 @@ import os
 import shutil
 import socket
 import subprocess
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.service import ROOT
@@ -61,9 +61,7 @@ def compose() -> Iterator[Compose]:
 
 
 def post(url: str, body: object) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return dict(json.load(answer))
+    return dict(httpx.post(url, json=body, timeout=20).raise_for_status().json())
 
 
 def inspect(what: str, template: str) -> Any:
@@ -83,8 +81,7 @@ def test_up_ends_with_a_real_user_ranked_by_the_model(compose: Compose) -> None:
 
 
 def test_page_is_served(compose: Compose) -> None:
-    with urllib.request.urlopen(f"{compose.url}/", timeout=20) as answer:
-        assert b"<title>Segue</title>" in answer.read()
+    assert "<title>Segue</title>" in httpx.get(f"{compose.url}/", timeout=20).raise_for_status().text
 
 
 def test_second_start_trains_nothing_and_keeps_what_was_stored(compose: Compose) -> None:
