@@ -4,14 +4,16 @@
 #   docker build --target serve-gpu -t segue:serve-gpu .
 ARG PYTHON_VERSION=3.11
 
-FROM python:${PYTHON_VERSION}-slim AS build
+# Dependencies come first, from the metadata alone: a change of code or prose does not fetch them again.
+FROM python:${PYTHON_VERSION}-slim AS dependencies
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/segue
 ENV PATH=/opt/segue/bin:$PATH
 WORKDIR /src
-# Dependencies first, from the metadata alone: a change of code does not fetch them again.
-COPY pyproject.toml README.md LICENSE ./
-RUN pip install .
+COPY pyproject.toml LICENSE ./
+RUN touch README.md && pip install .
+
+FROM dependencies AS build
 COPY app app
 COPY scripts scripts
 RUN pip install --no-deps --force-reinstall .
@@ -31,9 +33,12 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
 CMD ["python", "-m", "app"]
 
 # ── Training, and the demo's data taken along, so that it needs no network when it runs ──────────────────────────────
-FROM build AS train
+FROM dependencies AS train
 ARG TORCH_INDEX_URL=
 RUN pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} '.[train]'
+COPY app app
+COPY scripts scripts
+RUN pip install --no-deps --force-reinstall .
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /var/lib/segue
 RUN python -m scripts.prepare --dataset ml-100k --output data/ml-100k --min-item-events 1 --min-user-events 3 \
