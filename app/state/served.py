@@ -7,11 +7,15 @@ from contextlib import suppress
 from types import TracebackType
 from zlib import crc32
 
+import structlog
+
 from app.errors import StoreUnavailable
 from app.state.event_log import EventLog, ServedRecord
 
 BATCH = 500
 SHUTDOWN_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger(__name__)
 
 
 class ServedBuffer:
@@ -32,7 +36,7 @@ class ServedBuffer:
         on_dropped: Callable[[int], None] | None = None,
     ) -> None:
         """sample_rate: share of the recommendations that is recorded, 0…1, chosen by the recommendation id."""
-        self._log = log
+        self._event_log = log
         self._sample_rate = sample_rate
         self._capacity = capacity
         self._interval_seconds = interval_seconds
@@ -66,20 +70,25 @@ class ServedBuffer:
             self._records.clear()
 
     async def _write_until_closing(self) -> None:
-        while not self._closing.is_set():
+        closing = False
+        while not closing:
             with suppress(TimeoutError):  # the interval is over: time to write
                 await asyncio.wait_for(self._closing.wait(), self._interval_seconds)
-            with suppress(StoreUnavailable):  # already in the log; the records wait for the next round
+            closing = self._closing.is_set()
+            with suppress(StoreUnavailable):  # reported where it arose; the records wait for the next round
                 await self._flush()
 
     async def _flush(self) -> None:
         while self._records:
             batch = [self._records.popleft() for _ in range(min(BATCH, len(self._records)))]
             try:
-                await self._log.append_served(batch)
-            except BaseException:
+                await self._event_log.append_served(batch)
+            except (StoreUnavailable, asyncio.CancelledError):
                 self._records.extendleft(reversed(batch))
                 raise
+            except Exception:
+                _log.exception("served_records_refused")  # a batch that can never be written must not block the rest
+                self._dropped(len(batch))
 
     def _dropped(self, num_records: int) -> None:
         if self._on_dropped is not None:

@@ -1,22 +1,257 @@
+"""Histories in a real Valkey server: once, in order, capped, whoever sends what how often."""
+
+import asyncio
+import multiprocessing
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from app.state.history import AppendOutcome, Event, History, Owner
+from app.errors import StoreMismatch
+from app.state.connection import claim_store, connect
+from app.state.history import AppendOutcome, Event, History, HistoryEvent, Owner
+from app.state.popularity import Popularity
+
+ACCEPTED, DUPLICATE, IGNORED = AppendOutcome.ACCEPTED, AppendOutcome.DUPLICATE, AppendOutcome.IGNORED
+T = 1_700_000_000_000_000
+USER = Owner("user", "u1")
 
 
-async def test_batch_sent_twice_is_stored_once(redis: Redis) -> None:
-    h = History(
-        redis,
-        namespace="t",
-        shards=16,
-        cap=5,
-        ttl_days=10,
-        log_max_entries=1000,
-        log_max_age_days=30,
-        popularity_half_life_days=7,
+def _history(redis: Redis, **changed: Any) -> History:
+    options: dict[str, Any] = {
+        "namespace": "default", "shards": 16, "cap": 200, "ttl_days": 10, "log_max_entries": 100_000,
+        "log_max_age_days": 30, "popularity_half_life_days": 7.0,
+    }  # fmt: skip
+    return History(redis, **(options | changed))
+
+
+def _click(item_id: str, at: int = 0, owner: Owner = USER, **fields: Any) -> Event:
+    return Event(owner, item_id, "click", T + at, **fields)
+
+
+async def _items(history: History, owner: Owner = USER) -> str:
+    return "".join(event.item_id for event in await history.read(owner))
+
+
+async def _num_logged(redis: Redis, namespace: str = "default") -> int:
+    return sum([await redis.xlen(f"{namespace}:{{{shard}}}:events") for shard in range(16)])
+
+
+# Once
+
+
+async def test_retried_batch_is_stored_once(redis: Redis) -> None:
+    history = _history(redis)
+    batch = [_click(f"i{n}", n, Owner("user", f"u{n % 40}")) for n in range(120)]
+    assert await history.append(batch) == [ACCEPTED] * 120
+    assert await history.append(batch) == [DUPLICATE] * 120
+    assert await history.append(batch[::-1][:50]) == [DUPLICATE] * 50
+    assert await history.read(Owner("user", "u7")) == [HistoryEvent(f"i{n}", "click", T + n) for n in (7, 47, 87)]
+    assert await _num_logged(redis) == 120
+
+
+async def test_event_id_wins_once_whatever_its_later_copies_say(redis: Redis) -> None:
+    history = _history(redis)
+    first = _click("a", 5, event_id="e1")
+    assert await history.append([first, _click("b", 9, event_id="e1")]) == [ACCEPTED, DUPLICATE]
+    assert await history.append([_click("c", -9, event_id="e1"), _click("a", 5)]) == [DUPLICATE, ACCEPTED]
+    assert await history.append([_click("a", 5, Owner("user", "u2"), event_id="e1")]) == [ACCEPTED]
+    assert await _items(history) == "aa"
+
+
+async def test_event_with_neither_id_nor_time_is_new_at_every_call(redis: Redis) -> None:
+    history = _history(redis)
+    event = _click("a", has_own_timestamp=False)
+    assert await history.append([event, event]) == [ACCEPTED, ACCEPTED]
+    assert await history.append([event]) == [ACCEPTED]
+    assert await _items(history) == "aaa"
+
+
+async def test_same_item_at_another_time_or_with_another_type_is_another_event(redis: Redis) -> None:
+    history = _history(redis)
+    buy = Event(USER, "a", "buy", T)
+    assert await history.append([_click("a"), _click("a", 1), _click("a", 2), buy]) == [ACCEPTED] * 4
+    assert await _items(history) == "aaaa"
+
+
+async def test_counted_only_event_is_logged_once_and_never_read(redis: Redis) -> None:
+    history = _history(redis, cap=3)
+    shown = [Event(USER, f"i{n}", "impression", T + n, enters_sequence=False) for n in range(5)]
+    assert await history.append(shown) == [ACCEPTED] * 5
+    assert await history.append(shown) == [IGNORED] * 2 + [DUPLICATE] * 3
+    assert await history.read(USER) == []
+    assert await _num_logged(redis) == 5
+    assert await redis.zcard("default:{8}:counted:user:u1") == 3
+    assert await Popularity(redis, namespace="default", shards=16, half_life_days=7).top() == []
+
+
+def _hammer(url: str, barrier: Any) -> None:
+    async def append() -> None:
+        redis = connect(url, timeout_ms=5000, max_connections=8)
+        batch = [_click(f"{n % 7}", n, Owner("user", f"u{n % 20}"), event_id=f"e{n}") for n in range(200)]
+        barrier.wait(20)
+        await asyncio.gather(*[_history(redis).append(batch) for _ in range(5)])
+        await redis.aclose()
+
+    asyncio.run(append())
+
+
+async def test_batch_sent_at_once_by_several_workers_is_stored_once(redis: Redis, valkey_url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    workers = [context.Process(target=_hammer, args=(valkey_url, barrier)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        await asyncio.to_thread(worker.join, 30)
+        assert worker.exitcode == 0
+    assert await _num_logged(redis) == 200
+    assert [event.timestamp_us - T for event in await _history(redis).read(Owner("user", "u3"))] == list(
+        range(3, 200, 20)
     )
-    u = Owner("user", "u1")
-    e = [Event(u, f"i{n}", "click", 1_700_000_000_000_000 + n) for n in range(3)] + [
-        Event(Owner("user", f"v{n}"), "i", "c", 17) for n in range(20)
-    ]
-    assert set(await h.append(e)) == {AppendOutcome.ACCEPTED}
-    assert set(await h.append(e)) == {AppendOutcome.DUPLICATE}
+
+
+# In order
+
+
+async def test_late_event_falls_into_its_place(redis: Redis) -> None:
+    history = _history(redis)
+    for item_id, at in [("a", 0), ("c", 2), ("d", 3), ("b", 1)]:
+        assert await history.append([_click(item_id, at)]) == [ACCEPTED]
+    assert await _items(history) == "abcd"
+
+
+async def test_events_of_one_time_keep_the_order_of_their_batch_or_their_sequence(redis: Redis) -> None:
+    history = _history(redis)
+    letters = "zyxwvutsrqponmlkjihgfedcba"
+    await history.append([_click(letter) for letter in letters])
+    assert await _items(history) == letters
+
+    guest = Owner("session", "u1")
+    await history.append([_click("c", owner=guest, sequence=999), _click("a", owner=guest, sequence=0)])
+    await history.append([_click("b", owner=guest, sequence=36)])
+    assert await _items(history, guest) == "abc"
+
+
+async def test_ids_of_any_characters_come_back_unchanged(redis: Redis) -> None:
+    history = _history(redis)
+    strange = ["\x1f", "", "ü🎬", "a:b{c}", "x" * 256, "line\nbreak", "\x00"]
+    owner = Owner("user", "{1} ü:\n")
+    await history.append([_click(item_id, n, owner) for n, item_id in enumerate(strange)])
+    assert [event.item_id for event in await history.read(owner)] == strange
+
+
+identified = st.builds(
+    lambda key, at, sequence, item, named: Event(
+        USER if key % 3 else Owner("session", "s"), f"i{item}", "click" if key % 2 else "buy", T + at,
+        sequence=sequence, event_id=f"e{key}" if named else None,
+    ),
+    st.integers(0, 10**6), st.integers(0, 6), st.integers(0, 2), st.integers(0, 10**6), st.booleans(),
+)  # fmt: skip
+
+
+@given(
+    events=st.lists(identified, max_size=25, unique_by=(lambda e: e.item_id, lambda e: e.event_id or e.item_id)),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_division_and_repetition_of_events_gives_one_history(
+    valkey_url: str, events: list[Event], data: st.DataObject
+) -> None:
+    cap = 8
+    sent = list(data.draw(st.permutations(events)))
+    for event in data.draw(st.lists(st.sampled_from(events), max_size=15)) if events else []:
+        sent.insert(data.draw(st.integers(0, len(sent))), event)
+    cuts = data.draw(st.lists(st.integers(0, len(sent)), max_size=6).map(sorted))
+    batches = [sent[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+
+    async def stored(batches: list[list[Event]]) -> list[list[HistoryEvent]]:
+        redis = connect(valkey_url, timeout_ms=5000, max_connections=4)
+        await redis.flushall()
+        for batch in batches:
+            await _history(redis, cap=cap).append(batch)
+        histories = [await _history(redis, cap=cap).read(owner) for owner in owners]
+        await redis.aclose()
+        return histories
+
+    owners = (USER, Owner("session", "s"))
+    histories = asyncio.run(stored(batches))
+    assert histories == asyncio.run(stored([events]))
+    for owner, history in zip(owners, histories, strict=True):
+        own = {HistoryEvent(e.item_id, e.event_type, e.timestamp_us) for e in events if e.owner == owner}
+        assert [e.timestamp_us for e in history] == sorted(e.timestamp_us for e in own)[-cap:]
+        assert len(set(history) & own) == len(history)
+
+
+# Capped and expiring
+
+
+async def test_only_the_newest_are_kept_and_older_ones_ignored_and_not_logged(redis: Redis) -> None:
+    history = _history(redis, cap=3)
+    assert await history.append([_click(letter, n) for n, letter in enumerate("abcde")]) == [ACCEPTED] * 5
+    assert await _items(history) == "cde"
+    logged = await _num_logged(redis)
+    assert await history.append([_click("a", 0), _click("z", 1), _click("x", 3)]) == [IGNORED, IGNORED, ACCEPTED]
+    assert await _items(history) == "dxe"
+    assert await _num_logged(redis) == logged + 1
+
+
+async def test_full_history_stays_compact_and_a_lowered_cap_holds_at_once(redis: Redis) -> None:
+    history = _history(redis, cap=256)  # as many entries as the compact form may have
+    for start in range(0, 600, 100):
+        await history.append([_click(f"i{n:09}", n) for n in range(start, start + 100)])
+    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]
+    lowered = _history(redis, cap=10)
+    assert len(await lowered.read(USER)) == 10
+    await lowered.append([_click("new", 1000)])
+    assert await redis.zcard("default:{8}:history:user:u1") == 10
+
+
+async def test_history_expires_so_many_days_after_its_last_new_event(redis: Redis) -> None:
+    history, key = _history(redis, ttl_days=10), "default:{8}:history:user:u1"
+    await history.append([_click("a")])
+    assert 9.99 < await redis.pttl(key) / 86_400_000 <= 10
+    await redis.pexpire(key, 5000)
+    await history.append([_click("a")])
+    assert await redis.pttl(key) <= 5000  # sending it again changes nothing
+    await history.append([_click("b", 1)])
+    assert await redis.pttl(key) / 86_400_000 > 9.99
+    await redis.pexpire(key, 1)
+    while await redis.exists(key):
+        await asyncio.sleep(0.001)  # until the millisecond is over
+    assert await history.read(USER) == []
+
+
+async def test_full_log_drops_the_oldest_and_says_how_many(redis: Redis) -> None:
+    dropped: list[int] = []
+    history = _history(redis, shards=1, log_max_entries=1000, on_log_dropped=dropped.append)
+    for start in range(0, 3000, 500):
+        await history.append([_click("a", n) for n in range(start, start + 500)])
+    kept = await redis.xlen("default:{0}:events")
+    assert 1000 <= kept < 1200  # whole blocks of about a hundred go
+    assert sum(dropped) == 3000 - kept
+
+
+# Apart
+
+
+async def test_namespaces_users_and_guests_never_meet(redis: Redis) -> None:
+    one, two = _history(redis, namespace="one"), _history(redis, namespace="two")
+    await one.append([_click("a")])
+    assert await two.append([_click("b"), _click("c", owner=Owner("session", "u1"))]) == [ACCEPTED] * 2
+    assert [await _items(one), await _items(two), await _items(two, Owner("session", "u1"))] == ["a", "b", "c"]
+    assert await _items(one, Owner("session", "u1")) == ""
+    for namespace, items in [("one", ["a"]), ("two", ["b", "c"])]:
+        top = await Popularity(redis, namespace=namespace, shards=16, half_life_days=7).top()
+        assert sorted(item.item_id for item in top) == items
+        assert await _num_logged(redis, namespace) == len(items)
+
+
+async def test_store_set_up_with_another_number_of_shards_is_refused(redis: Redis) -> None:
+    store_id = await claim_store(redis, namespace="default", shards=16)
+    assert await claim_store(redis, namespace="default", shards=16) == store_id
+    assert await claim_store(redis, namespace="other", shards=4) != store_id
+    with pytest.raises(StoreMismatch, match=r"has 16 shards, the settings say 8.*SEGUE_SHARDS=16"):
+        await claim_store(redis, namespace="default", shards=8)
