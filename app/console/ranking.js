@@ -107,7 +107,8 @@ export class RankingView {
   }
 }
 
-const formatScore = (score) => (Math.abs(score) >= 1000 ? Math.round(score).toLocaleString("en") : score.toFixed(2));
+/** Popularity counts events: 583. The model's scores have no unit: 7.31. */
+const formatScore = (score) => (Number.isInteger(score) ? score.toLocaleString("en") : score.toFixed(2));
 
 function moveInWords(moved) {
   if (moved === "new") return "new in the list, ";

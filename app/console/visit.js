@@ -32,12 +32,17 @@ export class Visit {
     this.answer = null;
     this.ranksBefore = null;
     this.roundTripMs = null;
-    this.isBusy = false;
+    this.numPending = 0;
+    this.numReads = 0;
     this.error = null;
     this.again = null;
     this.unmatched = [];
     /** How many of the newest events are shown. */
     this.numShown = PAGE;
+  }
+
+  get isBusy() {
+    return this.numPending > 0;
   }
 
   get leftOut() {
@@ -114,19 +119,22 @@ export class Visit {
 
   async #attempt(action) {
     const turn = this.turn;
-    this.isBusy = true;
+    this.numPending += 1;
     this.error = null;
     this.onChange();
+    let failure = null;
     try {
       await action();
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      if (turn !== this.turn) return;
-      this.error = error;
-      this.again = action;
+      failure = error;
     }
     if (turn !== this.turn) return;
-    this.isBusy = false;
+    this.numPending -= 1;
+    if (failure) {
+      this.error = failure;
+      this.again = action;
+    }
     this.onChange();
   }
 
@@ -154,11 +162,13 @@ export class Visit {
 
   async #rank() {
     const turn = this.turn;
+    const read = (this.numReads += 1);
     const request = this.#request();
     const started = performance.now();
     const answer = request === null ? null : await recommend({ ...request, k: this.k });
     const roundTripMs = performance.now() - started;
-    if (turn !== this.turn) return;
+    // A newer request is on its way: two quick clicks must not end with the first one's answer.
+    if (turn !== this.turn || read !== this.numReads) return;
     for (const item of answer?.items ?? []) remember(item.item_id, item.attributes);
     this.ranksBefore = this.answer && new Map(this.answer.items.map((item) => [item.item_id, item.rank]));
     this.answer = answer;
