@@ -119,8 +119,9 @@ def _pointer(fault: ErrorDetails, body: object) -> str:
     A missing field is the exception: the pointer leads to where it should be.
     """
     pointer = ""
-    for part in fault["loc"]:
-        if isinstance(body, dict) and (part in body or fault["type"] == "missing"):
+    missing = len(fault["loc"]) - 1 if fault["type"] == "missing" else -1
+    for depth, part in enumerate(fault["loc"]):
+        if isinstance(body, dict) and (part in body or depth == missing):
             body = body.get(part)
         elif isinstance(body, list) and isinstance(part, int):
             body = body[part]

@@ -28,14 +28,14 @@ def router(histories: Histories) -> APIRouter:
     @routes.get(
         "/users/{user_id:path}",
         response_model=UserAnswer,
-        responses=problems(422, 503),
+        responses=problems(404, 422, 503),
         summary="Read a user's history",
     )
     async def user(
         user_id: Annotated[str, Path(min_length=1, max_length=256)], parameters: Annotated[UserParameters, Query()]
     ) -> Response:
         """The newest `limit` events, oldest first: the order in which `/recommend` takes a `history`. A user without
-        events has an empty history."""
+        events has an empty history. (An id with a line break fits in no path: 404.)"""
         events = await histories.read(Owner("user", user_id))
         steps = [
             {

@@ -1,4 +1,4 @@
-"""The service needs nothing of what training needs: it starts, loads a model and ranks where none of that can be imported."""
+"""The service needs nothing that training needs: it starts and ranks where none of that can be imported."""
 
 from pathlib import Path
 
@@ -8,11 +8,13 @@ from tests.service import serving
 REFUSE = '''
 import sys
 
+TRAINING = {"torch", "onnx", "onnxscript", "polars", "scipy", "tensorboard", "matplotlib", "tqdm"}
+
 class Refuse:
     """Found first by Python at every start, in the workers too."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "onnx", "onnxscript", "polars", "scipy", "tensorboard", "matplotlib", "tqdm"}:
+        if name.partition(".")[0] in TRAINING:
             raise ImportError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Refuse())
