@@ -30,6 +30,8 @@ class Columns:
     timestamp: str = "timestamp"
     event_type: str = "event_type"
     value: str = "value"
+    sequence: str = "sequence"
+    """Orders events of one time, as in the service's event log; where it is absent, file order does."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def _clean(table: pl.LazyFrame, columns: Columns, rules: CleaningRules, progress
         "time",
         pl.col("event_type").replace_strict(indices, return_dtype=pl.UInt8),
         "value",
+        "sequence",
     ).collect(engine="streaming")
 
     if has_clock:
@@ -127,7 +130,7 @@ def _clean(table: pl.LazyFrame, columns: Columns, rules: CleaningRules, progress
         rows = rows.unique(maintain_order=True, keep="first")
         dropped.append(Dropped("exact duplicate of an earlier row", before - rows.height))
     progress("sorting")
-    rows = rows.sort("user", "time", maintain_order=True)
+    rows = rows.sort("user", "time", "sequence", maintain_order=True)
 
     rows, not_human = _drop_inhuman_users(rows, rules)
     rows, rare = _drop_rare(rows, rules)
@@ -163,7 +166,7 @@ _REASONS = (_MISSING, _TOO_LONG, _NO_TIME, _COUNT_ONLY)
 
 
 def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tuple[pl.LazyFrame, bool, str]:
-    """Columns user, item (text), time (µs, or an order), event_type, value, and reason: why the row is unusable."""
+    """Columns user, item (text), time (µs, or an order), event_type, value, sequence, and reason: why the row is unusable."""
     schema = table.collect_schema()
     for name, option in ((columns.user, "--user-column"), (columns.item, "--item-column")):
         if name not in schema:
@@ -181,12 +184,15 @@ def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tupl
     count_only = [name for name, entry in DEFAULT_EVENT_TYPES.items() if not entry.enters_sequence]
     event_type = pl.col(columns.event_type).cast(pl.String) if has_type else pl.lit(None, pl.String)
     value = pl.col(columns.value).cast(pl.Float32, strict=False) if has_value else pl.lit(None, pl.Float32)
+    has_sequence = columns.sequence in schema and schema[columns.sequence].is_integer()
+    sequence = pl.col(columns.sequence).cast(pl.UInt16, strict=False) if has_sequence else pl.lit(0, pl.UInt16)
     events = table.select(
         _id(columns.user, schema[columns.user]).alias("user"),
         _id(columns.item, schema[columns.item]).alias("item"),
         time.alias("time"),
         event_type.fill_null(DEFAULT_EVENT_TYPE).alias("event_type"),
         value.fill_nan(None).alias("value"),
+        sequence.fill_null(0).alias("sequence"),
     )
     lengths = pl.max_horizontal(pl.col("user").str.len_chars(), pl.col("item").str.len_chars())
     reason = (
