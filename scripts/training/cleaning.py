@@ -166,7 +166,7 @@ _REASONS = (_MISSING, _TOO_LONG, _NO_TIME, _COUNT_ONLY)
 
 
 def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tuple[pl.LazyFrame, bool, str]:
-    """Columns user, item (text), time (µs, or an order), event_type, value, sequence, and reason: why the row is unusable."""
+    """Columns user, item (text), time (µs, or an order), event_type, value, sequence; reason: why a row is unusable."""
     schema = table.collect_schema()
     for name, option in ((columns.user, "--user-column"), (columns.item, "--item-column")):
         if name not in schema:

@@ -35,11 +35,12 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the cases and the metrics over them; no metrics where there are no cases."""
+    """Some of the cases and the metrics over them, with their standard errors; nothing where there are no cases."""
 
     name: str
     num_cases: int
     metrics: dict[str, float]
+    standard_errors: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +182,8 @@ def _note_coverage(covered_at: NDArray[np.int64], scores_BV: NDArray[np.float32]
 
 def hit_rate(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     """1 where the target is among the first k. With one target per case this is recall as well."""
-    return ((ranks != NOT_ELIGIBLE) & (ranks <= k)).astype(np.float64)
+    hits: NDArray[np.float64] = ((ranks != NOT_ELIGIBLE) & (ranks <= k)).astype(np.float64)
+    return hits
 
 
 def ndcg(ranks: NDArray[np.int64], k: int) -> NDArray[np.float64]:
@@ -205,6 +207,12 @@ _METRICS: Mapping[str, Callable[[NDArray[np.int64], int], NDArray[np.float64]]] 
 
 def _mean_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int]) -> dict[str, float]:
     return {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in _METRICS.items() for k in cutoffs}
+
+
+def _standard_errors(ranks: NDArray[np.int64], cutoffs: Sequence[int]) -> dict[str, float]:
+    """Of the means: the spread over cases, over the root of their number."""
+    root = np.sqrt(len(ranks))
+    return {f"{name}@{k}": float(metric(ranks, k).std() / root) for name, metric in _METRICS.items() for k in cutoffs}
 
 
 def history_length_groups(lengths: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -240,7 +248,9 @@ def popularity_groups(item_counts: NDArray[np.int64], targets: NDArray[np.int32]
 
 def _groups(ranks: NDArray[np.int64], cutoffs: Sequence[int], members: Mapping[str, NDArray[np.bool_]]) -> list[Group]:
     return [
-        Group(name, int(chosen.sum()), _mean_metrics(ranks[chosen], cutoffs) if chosen.any() else {})
+        Group(name, int(chosen.sum()), _mean_metrics(ranks[chosen], cutoffs), _standard_errors(ranks[chosen], cutoffs))
+        if chosen.any()
+        else Group(name, 0, {}, {})
         for name, chosen in members.items()
     ]
 

@@ -1,0 +1,165 @@
+"""A model beside the baselines on the same cases: what `evaluate` writes down and the report shows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from scripts.training.baselines import fit_baselines
+from scripts.training.evaluation import (
+    EvaluationResult,
+    Interval,
+    Scorer,
+    bootstrap_interval,
+    evaluate,
+    paired_bootstrap_interval,
+)
+from scripts.training.interactions import Cases, Part, PreparedData
+
+MODEL = "model"
+HEADLINE_METRICS = ("hit_rate@10", "ndcg@10")
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Results by the scorer's name, the model's first.
+
+    `as_served` repeats the evaluation with only the newest `history_cap` events of each history; None where no
+    history is longer, because the two protocols are then one.
+    """
+
+    protocol: dict[str, Any]
+    results: dict[str, EvaluationResult]
+    intervals: dict[str, dict[str, Interval]]
+    """Scorer → headline metric → interval of the metric."""
+    differences: dict[str, dict[str, Interval]]
+    """Baseline → headline metric → interval of model − baseline, paired by case."""
+    as_served: dict[str, EvaluationResult] | None
+    history_cap: int
+
+    @property
+    def best_baseline(self) -> str:
+        """By NDCG@10."""
+        baselines = [name for name in self.results if name != MODEL]
+        return max(baselines, key=lambda name: self.results[name].metrics["ndcg@10"])
+
+    def as_json(self) -> dict[str, Any]:
+        """`protocol`, `model` and `baselines` are what a manifest takes over; the rest explains them."""
+        return {
+            "protocol": self.protocol,
+            MODEL: self.results[MODEL].metrics,
+            "baselines": {name: result.metrics for name, result in self.results.items() if name != MODEL},
+            "intervals": _plain(self.intervals),
+            "differences": _plain(self.differences),
+            "as_served": self.as_served
+            and {
+                "history_cap": self.history_cap,
+                MODEL: self.as_served[MODEL].metrics,
+                "baselines": {name: result.metrics for name, result in self.as_served.items() if name != MODEL},
+            },
+            "by_history_length": {
+                name: [asdict(group) for group in result.by_history_length] for name, result in self.results.items()
+            },
+            "by_popularity": {
+                name: [asdict(group) for group in result.by_popularity] for name, result in self.results.items()
+            },
+        }
+
+
+def compare(
+    scorer: Scorer,
+    data: PreparedData,
+    part: Part,
+    *,
+    history_cap: int,
+    exclude_seen: bool | None = None,
+    progress: Callable[[str, int, int], object] = lambda _name, _done, _total: None,
+) -> Comparison:
+    """Evaluate a scorer and all baselines, which learn from the same training part.
+
+    Args:
+        scorer: the model, which must have learnt from `data.train` alone.
+        data: prepared data with cases in `part`.
+        part: validation or test.
+        history_cap: events of a user that the service keeps.
+        exclude_seen: mask the items of the history; by default what the data say.
+        progress: told what is being evaluated, how many cases are done and how many there are.
+    """
+    cases = data.cases(part)
+    masks_seen = data.exclude_seen if exclude_seen is None else exclude_seen
+    progress("fitting baselines", 0, len(cases))
+    scorers: dict[str, Scorer] = {MODEL: scorer, **fit_baselines(data.train, data.num_items)}
+
+    def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
+        return {
+            name: _evaluate(each, data, cases, masks_seen, cap, f"{name}{label}", progress)
+            for name, each in scorers.items()
+        }
+
+    results = run_all(None, "")
+    is_capped = bool((cases.histories.lengths > history_cap).any())
+    return Comparison(
+        protocol={
+            **results[MODEL].protocol,
+            "data": data.name,
+            "data_fingerprint": data.fingerprint,
+            "split": data.split,
+            "part": part,
+            "refit": False,
+            "median_history_length": float(np.median(cases.histories.lengths)),
+            "intervals": f"{CONFIDENCE:.0%} percentile bootstrap over cases",
+        },
+        results=results,
+        intervals={
+            name: {
+                metric: bootstrap_interval(result.values(metric), confidence=CONFIDENCE) for metric in HEADLINE_METRICS
+            }
+            for name, result in results.items()
+        },
+        differences={
+            name: {
+                metric: paired_bootstrap_interval(results[MODEL], result, metric, confidence=CONFIDENCE)
+                for metric in HEADLINE_METRICS
+            }
+            for name, result in results.items()
+            if name != MODEL
+        },
+        as_served=run_all(history_cap, ", as served") if is_capped else None,
+        history_cap=history_cap,
+    )
+
+
+def _evaluate(
+    scorer: Scorer,
+    data: PreparedData,
+    cases: Cases,
+    exclude_seen: bool,
+    history_cap: int | None,
+    label: str,
+    progress: Callable[[str, int, int], object],
+) -> EvaluationResult:
+    done = 0
+
+    def count(number: int) -> None:
+        nonlocal done
+        done += number
+        progress(label, done, len(cases))
+
+    return evaluate(
+        scorer,
+        cases,
+        num_items=data.num_items,
+        item_counts=data.train.item_counts(data.num_items),
+        exclude_seen=exclude_seen,
+        history_cap=history_cap,
+        with_coverage=history_cap is None,
+        progress=count,
+    )
+
+
+def _plain(intervals: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        name: {metric: asdict(interval) for metric, interval in entries.items()} for name, entries in intervals.items()
+    }
