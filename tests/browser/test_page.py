@@ -1,11 +1,14 @@
 """What the page promises, in a real browser against the real service."""
 
+from pathlib import Path
+
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from tests.browser.conftest import ARTIFACTS
 from tests.browser.page import Page
-from tests.service import Client
+from tests.service import Client, launch
 
 pytestmark = pytest.mark.browser
 
@@ -124,6 +127,22 @@ def test_stopped_service_is_explained_and_nothing_shown_is_lost(page: Page, clie
     assert page.find("#retry").is_enabled()
     assert page.ranking == before
     assert page.history == ["i13", "i8", "i3"]
+
+
+def test_try_again_posts_the_same_event_once_after_a_restart(page: Page, client: Client, tmp_path: Path) -> None:
+    client.service.stop()
+    page.find("#ranked li button").click()
+    page.wait_for("#problem .problem")
+    page.wait_until_settled()
+    again = launch(tmp_path, artifacts_dir=ARTIFACTS, port=client.base_url.port)
+    try:
+        again.wait_for_address()
+        page.press("#retry")
+        assert page.find_all("#problem .problem") == []
+        assert client.get("/users/ann").json()["history_length"] == 4
+        assert page.ranking == ranked(client, user_id="ann")
+    finally:
+        again.stop()
 
 
 def test_page_fits_a_phone(page: Page) -> None:
