@@ -188,10 +188,8 @@ class History:
                     popularity = repr(at / 1_000_000 + self._half_life_s * math.log2(event.weight))
             else:
                 key = self._keys.counted(owner)
-            identity = "time" if event.event_id is None else "id"
             call.arguments += (
                 call.number_of(key),
-                identity,
                 str(at),
                 member,
                 popularity,

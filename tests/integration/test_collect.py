@@ -14,7 +14,7 @@ from app.state.connection import claim_store
 from app.state.event_log import EventLog, ServedRecord
 from app.state.history import Event, History, Owner
 from scripts.training.collecting import collect
-from scripts.training.interactions import DataError
+from scripts.training.interactions import DataError, PreparedData
 
 T = 1_700_000_000_000_000
 NUM_EVENTS, NUM_LISTS = 3000, 600
@@ -223,3 +223,18 @@ async def test_second_collector_of_a_folder_is_refused(redis: Redis, valkey_url:
         first.send_signal(2)
         out, _ = first.communicate(timeout=10)
         assert (first.returncode, out.strip()) == (0, str(folder))
+
+
+async def test_collected_folder_is_prepared_like_any_file(redis: Redis, folder: Path) -> None:
+    await _fill(redis)
+    await _history(redis).append([Event(Owner("session", "s1"), f"i{n}", "click", T + n // 2) for n in range(5)])
+    await _collect(await _log(redis), folder / "log")
+    command = [sys.executable, "-m", "scripts.prepare", "--interactions", folder / "log", "--output", folder / "shop"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+    prepared = PreparedData.load(folder / "shop")
+    assert (prepared.num_users, prepared.num_items, prepared.num_interactions) == (71, 13, NUM_EVENTS + 5)
+    guest = prepared.user_ids.index("session:s1")
+    items, _, _ = prepared.everything.sequence(guest)
+    assert [prepared.item_ids[item - 1] for item in items] == ["i0", "i1", "i2", "i3", "i4"]  # ties keep their order
