@@ -40,6 +40,8 @@ class ExactRanker:
     ) -> None:
         """Raises DeviceUnavailable, or whatever onnxruntime raises for a file that it cannot load."""
         require_device(device)
+        if device == "cuda":
+            ort.preload_dlls()  # CUDA's libraries may come from pip's nvidia packages, where the loader doesn't look
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
