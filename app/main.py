@@ -134,14 +134,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry)
     limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
     for router in (
-        events.router(history, registry, telemetry, **limits),
         recommend.router(recommender, telemetry),
+        events.router(history, registry, telemetry, **limits),
         users.router(history),
         items.router(registry),
         models.router(registry),
         health.router(claim, registry, telemetry),
         pages.router(),
     ):
-        app.include_router(router)
+        # Not include_router: its layer around each call has nothing to add to routes that are complete.
+        app.router.routes.extend(router.routes)
     app.mount("/console", pages.ConsoleFiles(directory=pages.CONSOLE))
     return app

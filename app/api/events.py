@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import faults_of
 from app.api.schemas import EventBatch, EventBody, EventsAnswer, TimestampOutOfRange
@@ -50,7 +51,7 @@ class Batch:
 def router(
     history: Appends, models: Models, telemetry: Telemetry, *, max_events: int, max_future_seconds: int
 ) -> APIRouter:
-    routes = APIRouter(tags=["events"])
+    routes = APIRouter(tags=["events"], route_class=DirectRoute)
     array = {"type": "array", "items": reference(EventBody), "maxItems": max_events}
     one_or_many = {"anyOf": [reference(EventBody), array, reference(EventBatch)]}
     lines = {"type": "string", "description": "One event object a line."}

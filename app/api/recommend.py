@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
 from app.api.schemas import HistoryItem, RecommendAnswer, RecommendBody
@@ -22,7 +23,7 @@ class Recommends(Protocol):
 
 
 def router(recommender: Recommends, telemetry: Telemetry) -> APIRouter:
-    routes = APIRouter(tags=["recommendations"])
+    routes = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 
     @routes.post(
         "/recommend",
