@@ -2,7 +2,7 @@
 
 import math
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b, sha1
@@ -22,6 +22,10 @@ __all__ = ["AppendOutcome", "Event", "History", "HistoryEvent", "Owner"]
 SEPARATOR = "\x1f"
 PREFIX_LENGTH = 10
 MAX_POPULAR_ITEMS = 10_000
+MAX_EVENTS_PER_CALL = 500
+"""A script holds up every other client of the server: 500 events take it some 10 ms."""
+MAX_EVENTS_PER_ROUND_TRIP = 2000
+"""A round trip must end within the connection's timeout, sending included, which waits while the server works."""
 DAY_MS = 86_400_000
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -128,25 +132,31 @@ class History:
         self._on_log_dropped = on_log_dropped
 
     async def append(self, events: Sequence[Event]) -> list[AppendOutcome]:
-        """Store the events; the outcomes come in their order. One round trip, one atomic script call per shard.
+        """Store the events; the outcomes come in their order.
+
+        One round trip up to 2,000 events, and in it one atomic script call per shard; more events go in several round
+        trips, more than 500 of one shard in several calls.
 
         Events with an identity may be sent again, in any order and any division into batches: the histories come out
         the same. Of events with one identity the first wins. Without explicit `sequence`, events of one owner and one
-        time keep the order of their batch (beyond 1,296 of them, the order of their digests).
+        time keep the order of their batch (beyond 1,296 of them, the order of their digests). Where an answer was lost
+        and the call repeated, an event that the first call stored counts as a duplicate.
 
         Raises:
-            StoreUnavailable: not all is known to be stored. Each shard's part is stored whole or not at all, but other
-                shards of the same batch may have stored theirs, and an answer that was lost on its way may belong to
-                a write that happened. Sending the same batch again completes it.
+            StoreUnavailable: not all is known to be stored. Each call's part is stored whole or not at all — so are a
+                single event and a user's batch of up to 500 — but other shards of the batch may have stored theirs,
+                and an answer that was lost on its way may belong to a write that happened. Sending the same batch
+                again completes it.
             ValueError: an event type holds U+001F.
         """
         calls = self._encode(events)
         outcomes = [AppendOutcome.IGNORED] * len(events)
         num_dropped = 0
-        for call, (letters, dropped) in zip(calls, await self._run(calls), strict=True):
-            num_dropped += dropped
-            for place, letter in zip(call.places, letters, strict=True):
-                outcomes[place] = _OUTCOMES[letter]
+        for trip in _round_trips(calls):
+            for call, (letters, dropped) in zip(trip, await self._run(trip), strict=True):
+                num_dropped += dropped
+                for place, letter in zip(call.places, letters, strict=True):
+                    outcomes[place] = _OUTCOMES[letter]
         if num_dropped and self._on_log_dropped is not None:
             self._on_log_dropped(num_dropped)
         return outcomes
@@ -165,7 +175,8 @@ class History:
         return _parse(reply)
 
     def _encode(self, events: Sequence[Event]) -> list[_ShardCall]:
-        calls: dict[int, _ShardCall] = {}
+        calls: list[_ShardCall] = []
+        open_calls: dict[int, _ShardCall] = {}
         num_same_time: dict[tuple[Owner, int], int] = {}
         for place, event in enumerate(events):
             owner, at = event.owner, event.timestamp_us
@@ -175,13 +186,16 @@ class History:
                 sequence = event.sequence
             digest = _digest(event)
             shard = self._keys.shard_of(owner)
-            call = calls.get(shard)
-            if call is None:
+            call = open_calls.get(shard)
+            if call is None or len(call.places) == MAX_EVENTS_PER_CALL:
                 keys = [self._keys.events(shard), self._keys.popularity(shard)]
-                call = calls[shard] = _ShardCall(keys, list(self._header))
+                call = open_calls[shard] = _ShardCall(keys, list(self._header))
+                calls.append(call)
             member = _SEQUENCES[min(sequence, len(_SEQUENCES) - 1)] + digest
             popularity = ""
             if event.enters_sequence:
+                if SEPARATOR in event.event_type:
+                    raise ValueError(f"event type {event.event_type!r} holds U+001F, which ends the type in the store")
                 member += event.event_type + SEPARATOR + event.item_id
                 key = self._keys.history(owner)
                 if event.weight > 0:
@@ -196,7 +210,7 @@ class History:
                 _log_data(event, sequence, digest),
             )
             call.places.append(place)
-        return list(calls.values())
+        return calls
 
     async def _run(self, calls: Sequence[_ShardCall]) -> list[tuple[bytes, int]]:
         replies = await self._send(calls)
@@ -219,6 +233,19 @@ class History:
                 for call in calls:
                     pipe.evalsha(self._script_sha, len(call.keys), *call.keys, *call.arguments)
                 return await pipe.execute(raise_on_error=False)
+
+
+def _round_trips(calls: Sequence[_ShardCall]) -> Iterator[list[_ShardCall]]:
+    trip: list[_ShardCall] = []
+    num_events = 0
+    for call in calls:
+        if trip and num_events + len(call.places) > MAX_EVENTS_PER_ROUND_TRIP:
+            yield trip
+            trip, num_events = [], 0
+        trip.append(call)
+        num_events += len(call.places)
+    if trip:
+        yield trip
 
 
 def _digest(event: Event) -> str:

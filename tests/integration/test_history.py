@@ -87,6 +87,17 @@ async def test_counted_only_event_is_logged_once_and_never_read(redis: Redis) ->
     assert await Popularity(redis, namespace="default", shards=16, half_life_days=7).top() == []
 
 
+async def test_large_batch_is_stored_within_the_timeouts_and_in_its_order(valkey_url: str) -> None:
+    redis = connect(valkey_url, timeout_ms=500, max_connections=4)
+    history = _history(redis, cap=1000)
+    at_once = [_click(f"i{n}", 0) for n in range(1200)]
+    others = [_click(f"i{n}", n, Owner("user", f"v{n % 500}"), event_id=f"e{n}") for n in range(8800)]
+    assert set(await history.append(others[:4000] + at_once + others[4000:])) == {ACCEPTED}
+    assert [event.item_id for event in await history.read(USER)] == [f"i{n}" for n in range(200, 1200)]
+    assert len(await history.read(Owner("user", "v7"))) == 18
+    await redis.aclose()
+
+
 def _hammer(url: str, barrier: Any) -> None:
     async def append() -> None:
         redis = connect(url, timeout_ms=5000, max_connections=8)
@@ -141,6 +152,11 @@ async def test_ids_of_any_characters_come_back_unchanged(redis: Redis) -> None:
     owner = Owner("user", "{1} ü:\n")
     await history.append([_click(item_id, n, owner) for n, item_id in enumerate(strange)])
     assert [event.item_id for event in await history.read(owner)] == strange
+
+
+async def test_event_type_that_would_be_misread_is_refused(redis: Redis) -> None:
+    with pytest.raises(ValueError, match=r"U\+001F"):
+        await _history(redis).append([Event(USER, "a", "cl\x1fick", T)])
 
 
 identified = st.builds(
