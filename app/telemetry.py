@@ -78,7 +78,9 @@ class Telemetry:
             [*common, "reason"],
             registry=own,
         )
-        self._store_errors = Counter("segue_store_errors", "Calls that the store did not answer.", common, registry=own)
+        self._store_errors = Counter(
+            "segue_store_errors", "Requests that met a store which did not answer.", common, registry=own
+        )
         self._live_version: str | None = None
         # Finding a labelled child takes longer than counting: keep those in use. Their number is bounded, since
         # every label comes from a closed list, the routes, or the versions on disk.

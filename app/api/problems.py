@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import Fault, InvalidRequest, ProblemCode, RequestError, SegueError, StoreUnavailable
-from app.telemetry import current_request_id
+from app.telemetry import Telemetry, current_request_id
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
@@ -61,7 +61,7 @@ def internal_error() -> Response:
     return problem(500, ProblemCode.INTERNAL_ERROR, "The service failed to answer; the log has the cause.")
 
 
-async def answer(_request: Request, error: Exception) -> Response:
+def answer(error: Exception) -> Response:
     """The one mapping. What it does not know is re-raised and ends as `internal_error`."""
     match error:
         case RequestError():
@@ -91,9 +91,14 @@ async def answer(_request: Request, error: Exception) -> Response:
     raise error
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, telemetry: Telemetry) -> None:
+    async def handle(_request: Request, error: Exception) -> Response:
+        if isinstance(error, StoreUnavailable):
+            telemetry.store_error()
+        return answer(error)
+
     for kind in (SegueError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handle)
 
 
 def invalid_body(error: ValidationError, raw: bytes) -> RequestError:

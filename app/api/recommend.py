@@ -41,6 +41,8 @@ def router(recommender: Recommends, telemetry: Telemetry) -> APIRouter:
         except ValidationError as error:
             raise invalid_body(error, raw) from None
         answer = await recommender.recommend(to_request(body))
+        if answer.degraded:
+            telemetry.store_error()
         telemetry.recommendation(answer.strategy, answer.reasons, answer.model_version)
         headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
         return Response(encode(answer), headers=headers, media_type=JSON)

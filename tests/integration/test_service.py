@@ -232,6 +232,7 @@ def test_store_that_stops_degrades_and_its_return_heals(folder: Path, own_valkey
         assert ranked(client, history=["i5"], k=1) == ["i4"]  # needs no store
         assert client.get("/readyz").status_code == 503
         assert client.get("/livez").status_code == 200
+        assert 'segue_store_errors_total{namespace="default"} 2.0' in client.get("/metrics").text
         own_valkey.start()
         eventually(lambda: client.get("/readyz").status_code == 200)
         assert post_event(client, "u", "i6").json()["accepted"] == 1
@@ -266,6 +267,21 @@ def test_dead_worker_is_replaced_and_its_counts_are_kept(folder: Path, valkey_ur
             metrics = fresh.get("/metrics").text
         assert 'segue_events_total{namespace="default",outcome="accepted"} 1.0' in metrics
         assert 'segue_model_live_workers{model_version="distance-1",namespace="default"} 1.0' in metrics
+
+
+def test_workers_end_with_a_parent_that_is_killed(folder: Path, valkey_url: str) -> None:
+    service = launch(folder, redis_url=valkey_url)
+    address = service.wait_for_address()
+    service.process.kill()
+
+    def refused() -> bool:
+        try:
+            httpx.get(f"{address}/livez", timeout=5)
+        except httpx.TransportError:
+            return True
+        return False
+
+    eventually(refused)
 
 
 def test_ctrl_c_ends_cleanly(folder: Path, valkey_url: str) -> None:
