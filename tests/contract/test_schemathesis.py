@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -47,5 +48,5 @@ schema = schemathesis.openapi.from_path(FILE)
 
 @schema.parametrize()
 @hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
-def test_no_request_breaks_the_service(case: Case, service: Client) -> None:
+def test_no_request_breaks_the_service(case: Case[Any], service: Client) -> None:
     case.call_and_validate(base_url=str(service.base_url), checks=CHECKS)

@@ -282,6 +282,7 @@ def test_workers_end_with_a_parent_that_is_killed(folder: Path, valkey_url: str)
         return False
 
     eventually(refused)
+    assert service.wait() == -signal.SIGKILL
 
 
 def test_ctrl_c_ends_cleanly(folder: Path, valkey_url: str) -> None:
