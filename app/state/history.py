@@ -22,9 +22,9 @@ __all__ = ["AppendOutcome", "Event", "History", "HistoryEvent", "Owner"]
 SEPARATOR = "\x1f"
 PREFIX_LENGTH = 10
 MAX_POPULAR_ITEMS = 10_000
-MAX_EVENTS_PER_CALL = 500
-"""A script holds up every other client of the server: 500 events take it some 10 ms."""
-MAX_EVENTS_PER_ROUND_TRIP = 2000
+MAX_EVENTS_PER_CALL = 250
+"""A script holds up every other client of the server: 250 events take it some 10 ms."""
+MAX_EVENTS_PER_ROUND_TRIP = 1000
 """A round trip must end within the connection's timeout, sending included, which waits while the server works."""
 DAY_MS = 86_400_000
 
@@ -134,8 +134,8 @@ class History:
     async def append(self, events: Sequence[Event]) -> list[AppendOutcome]:
         """Store the events; the outcomes come in their order.
 
-        One round trip up to 2,000 events, and in it one atomic script call per shard; more events go in several round
-        trips, more than 500 of one shard in several calls.
+        One round trip up to 1,000 events, and in it one atomic script call per shard; more events go in several round
+        trips, more than 250 of one shard in several calls.
 
         Events with an identity may be sent again, in any order and any division into batches: the histories come out
         the same. Of events with one identity the first wins. Without explicit `sequence`, events of one owner and one
@@ -144,7 +144,7 @@ class History:
 
         Raises:
             StoreUnavailable: not all is known to be stored. Each call's part is stored whole or not at all — so are a
-                single event and a user's batch of up to 500 — but other shards of the batch may have stored theirs,
+                single event and a user's batch of up to 250 — but other shards of the batch may have stored theirs,
                 and an answer that was lost on its way may belong to a write that happened. Sending the same batch
                 again completes it.
             ValueError: an event type holds U+001F.

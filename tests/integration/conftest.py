@@ -1,5 +1,9 @@
-"""A real Valkey server per test session, emptied for every test."""
+"""A real Valkey server per test session, emptied for every test.
 
+TEST_REDIS_SERVER names another server program, to run the same tests on Redis 7 or another release of Valkey.
+"""
+
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,9 +23,10 @@ class Server:
     def __init__(self, folder: Path, *options: str) -> None:
         self.socket = folder / "v.sock"
         self.url = f"unix://{self.socket}"
+        program = os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path())
         self._command = [
-            str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder),
-            "--save", "", "--zset-max-listpack-entries", "256", "--logfile", str(folder / "v.log"), *options,
+            program, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", "",
+            "--zset-max-listpack-entries", "256", "--logfile", str(folder / "v.log"), *options,
         ]  # fmt: skip
         self.start()
 
