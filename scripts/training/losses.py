@@ -43,17 +43,22 @@ def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Te
     β = α (t (1 − 1/α) + 1/α) with the sampling rate α = N / (num_items − 1) and the calibration t in 0…1: with t = 0 β
     is 1, plain
     binary cross-entropy; with t = 1 β is α, and scores are as calibrated as those of a softmax. Divided by N + 1.
+
+    An item's probability is σ(score − ln N): a score of 0 means the share that one target has beside N negatives. The
+    shift moves no
+    rank; without it the first steps push all scores down together, and training stays there.
     """
     num_negatives = len(negatives_N)
     rate = min(num_negatives / max(len(items_VD) - 2, 1), 1.0)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
-    loss_T = -beta * F.logsigmoid(positive_T) + F.softplus(negative_TN).sum(dim=1)
+    prior = math.log(num_negatives)
+    loss_T = -beta * F.logsigmoid(positive_T - prior) + F.softplus(negative_TN - prior).sum(dim=1)
     return loss_T.mean() / (num_negatives + 1)
 
 
 def binary_cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
-    """The target is a yes, each negative a no; divided by N + 1."""
+    """The target is a yes, each negative a no, with the shift of `gbce`; divided by N + 1."""
     return gbce(states_TD, targets_T, items_VD, negatives_N, calibration=0.0)
 
 

@@ -106,6 +106,30 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
     return Run(run, config, data, model, ModelScorer(model), read_history(folder), refit)
 
 
+def is_refitted(run: Path) -> bool:
+    """Whether the run holds weights that were trained on everything."""
+    return (run / REFIT_FOLDER / REFIT_WEIGHTS_FILE).is_file()
+
+
+def start_run(run: Path, config: RunConfig, *, resume: bool) -> None:
+    """Make the folder that `trainer.train` fills, or with `resume` see to it that training can go on in it.
+
+    Raises:
+        RunError: a training is in it already and `resume` is not set, or it is of other data.
+    """
+    if resume and (run / CONFIG_FILE).is_file():
+        found = read_run_config(run).data_fingerprint
+        if found != config.data_fingerprint:
+            raise RunError(
+                f"{run} was begun on data with fingerprint {found[:12]}…, not {config.data_fingerprint[:12]}…"
+            )
+        return
+    if (run / CHECKPOINT_FILE).is_file():
+        raise RunError(f"{run} holds a training already; go on with --resume, or choose another output")
+    run.mkdir(parents=True, exist_ok=True)
+    write_run_config(run, config)
+
+
 def load_data(config: RunConfig) -> PreparedData:
     """Raises RunError when the prepared data changed since the run began."""
     data = PreparedData.load(Path(config.data_folder))

@@ -49,7 +49,7 @@ class Observer(Protocol):
     def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
         """One batch of `tokens` steps is done; `loss` is the mean over the epoch so far."""
 
-    def on_epoch(self, record: dict[str, Any], best: dict[str, Any] | None) -> None:
+    def on_epoch(self, record: dict[str, Any], best: dict[str, Any]) -> None:
         """One epoch is done and saved."""
 
 
@@ -143,13 +143,13 @@ class Learner:
         return model.eval()
 
 
-def train(
-    data: PreparedData, config: TrainingConfig, run: Path, *, resume: bool = False, observer: Observer
-) -> Outcome:
+def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Observer) -> Outcome:
     """Train on `data.train` until validation stops getting better; `run` then holds the best weights.
 
+    Goes on from the checkpoint in `run` where there is one: see `run_folder.start_run`.
+
     Raises:
-        RunError: `run` holds a training already and `resume` is not set.
+        RunError: no user can validate, no CUDA device where one is asked for, or a loss that is not finite.
     """
     cases = _validation_cases(data, config)
     item_counts = data.train.item_counts(data.num_items)
@@ -166,23 +166,16 @@ def train(
         )
         return dict(result.metrics)
 
-    return _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, resume=resume, observer=observer)
+    return _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, observer)
 
 
-def refit(
-    data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: int, resume: bool = False, observer: Observer
-) -> Outcome:
+def refit(data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: int, observer: Observer) -> Outcome:
     """Train once more on everything, validation and test items included, for `num_epochs`: for shipping, never for
     measuring.
-
-    Raises:
-        RunError: `run` holds a refit already and `resume` is not set.
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    return _epochs(
-        data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, resume=resume, observer=observer
-    )
+    return _epochs(data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer)
 
 
 def _epochs(
@@ -192,8 +185,6 @@ def _epochs(
     folder: Path,
     weights_file: str,
     validate: Callable[[SequenceModel], dict[str, float]] | None,
-    *,
-    resume: bool,
     observer: Observer,
 ) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,8 +192,6 @@ def _epochs(
     history: list[dict[str, Any]] = []
     checkpoint = folder / CHECKPOINT_FILE
     if checkpoint.is_file():
-        if not resume:
-            raise RunError(f"{folder} holds a training already; resume it, or choose another output")
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         learner.load_state(state)
         history = read_history(folder)[: state["epoch"]]
@@ -214,7 +203,7 @@ def _epochs(
             record |= validate(model) if validate else {}
             history.append(record)
             # In this order: killed in between, the epoch is trained again and writes the same once more.
-            if _best(history) is record:
+            if _best(history) is record if validate else epoch == config.max_epochs:
                 save_tensors(folder / weights_file, model.state_dict())
             write_history(folder, history)
             save_tensors(checkpoint, {**learner.state(), "epoch": epoch})

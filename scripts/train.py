@@ -1,0 +1,120 @@
+"""Train a model: python -m scripts.train --data data/NAME --output runs/NAME
+
+Without --config a recipe is chosen from the data; --set changes single values of either. An interrupted training goes
+on with --resume
+and ends as if it had not been interrupted. --refit trains once more on everything afterwards, for shipping.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.training.config import ConfigError, TrainingConfig, parse_assignments, read_config
+from scripts.training.interactions import DataError, Interactions, PreparedData
+from scripts.training.recipe import choose_recipe
+from scripts.training.run_folder import WATCHED_METRIC, RunConfig, RunError, read_run_config, start_run
+from scripts.training.trainer import refit, train
+
+
+class ProgressBar:
+    """One bar over all epochs; the time left is that of the last possible epoch, early stopping ends sooner."""
+
+    def __init__(self, label: str, interactions: Interactions, num_epochs: int) -> None:
+        self._steps_per_epoch = int(np.maximum(interactions.lengths - 1, 0).sum())
+        self._num_epochs = num_epochs
+        self._label = label
+        self._metric = ""
+        self._bar = tqdm(total=self._steps_per_epoch * num_epochs, unit="step", unit_scale=True, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
+        before = (epoch - 1) * self._steps_per_epoch
+        if self._bar.n < before:  # a resumed training begins in the middle
+            self._bar.initial = self._bar.n = before
+        self._bar.set_description(f"{self._label} {epoch}/{self._num_epochs}", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss:.3f}{self._metric}", refresh=False)
+        self._bar.update(tokens)
+
+    def on_epoch(self, record: dict[str, Any], best: dict[str, Any]) -> None:
+        if WATCHED_METRIC in record:
+            now, then = record[WATCHED_METRIC], best[WATCHED_METRIC]
+            self._metric = f", {WATCHED_METRIC} {now:.4f}, best {then:.4f} (epoch {best['epoch']})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.train", description="Train a model on prepared data.")
+    parser.add_argument("--data", type=Path, required=True, help="folder that prepare wrote")
+    parser.add_argument("--output", type=Path, required=True, help="run folder to write")
+    parser.add_argument("--config", type=Path, help="experiment (TOML); without it a recipe is chosen from the data")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value; repeatable")
+    parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    parser.add_argument("--refit", action="store_true", help="then train on everything as well, for shipping")
+    arguments = parser.parse_args()
+    try:
+        data = PreparedData.load(arguments.data)
+        config = _configuration(arguments, data)
+        start_run(arguments.output, config, resume=arguments.resume)
+        _print_table(config)
+        _train(data, config.training, arguments.output, with_refit=arguments.refit)
+    except (RunError, ConfigError, DataError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"train: interrupted; --resume goes on from the last whole epoch in {arguments.output}", file=sys.stderr)
+        return 130
+    print(arguments.output)
+    return 0
+
+
+def _configuration(arguments: argparse.Namespace, data: PreparedData) -> RunConfig:
+    if arguments.resume and (arguments.output / "config.json").is_file():
+        if arguments.config or arguments.set:
+            raise ConfigError("a resumed run keeps its configuration; leave out --config and --set")
+        return read_run_config(arguments.output)
+    reasons: dict[str, str] = {}
+    if arguments.config:
+        training = read_config(arguments.config)
+    else:
+        training, reasons = choose_recipe(data)
+    changes = parse_assignments(arguments.set)
+    training = training.with_values(changes)
+    reasons = {**reasons, **dict.fromkeys(changes, "--set")}
+    return RunConfig(training, str(data.folder), data.fingerprint, data.num_items, reasons)
+
+
+def _print_table(config: RunConfig) -> None:
+    values = asdict(config.training)
+    width = max(map(len, values))
+    for name, value in values.items():
+        print(f"  {name:<{width}}  {value!s:<16}  {config.reasons.get(name, '')}".rstrip())
+
+
+def _train(data: PreparedData, config: TrainingConfig, output: Path, *, with_refit: bool) -> None:
+    with ProgressBar("epoch", data.train, config.max_epochs) as bar:
+        outcome = train(data, config, output, observer=bar)
+    best = outcome.best
+    print(
+        f"best epoch {best['epoch']} of {outcome.num_epochs}: validation "
+        f"hit_rate@10 {best['hit_rate@10']:.4f}, {WATCHED_METRIC} {best[WATCHED_METRIC]:.4f}"
+    )
+    if with_refit:
+        with ProgressBar("refit", data.everything, best["epoch"]) as bar:
+            refit(data, config, output, num_epochs=best["epoch"], observer=bar)
+        print(f"trained on everything for {best['epoch']} epochs; export takes these weights")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Causality, padding, and the shortcut to the newest position."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.temporal import Temporal
+
+NUM_ITEMS, MAX_LENGTH = 50, 12
+TEMPORALS: list[Temporal] = ["none", "conv", "gru"]
+
+
+@pytest.fixture(params=TEMPORALS)
+def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
+    torch.manual_seed(0)
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, temporal=request.param, kernel_size=3)
+    model = SequenceModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)  # fresh weights are too small to show a leak
+        model.item_embedding.weight[0] = 0
+    with torch.inference_mode():
+        yield model
+
+
+def test_change_in_the_future_never_changes_a_past_position(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH))
+    before = model(items)
+    for changed in range(1, MAX_LENGTH):
+        other = items.clone()
+        other[:, changed:] = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH - changed))
+        after = model(other)
+        torch.testing.assert_close(after[:, :changed], before[:, :changed])
+        assert not torch.allclose(after[:, -1], before[:, -1])
+
+
+def test_change_in_the_past_reaches_the_newest_position(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
+    other = items.clone()
+    other[0, 0] = items[0, 0] % NUM_ITEMS + 1
+    assert not torch.allclose(model(other)[:, -1], model(items)[:, -1], atol=1e-7)
+
+
+def test_padding_changes_nothing(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (3, 5))
+    for num_padding in range(1, MAX_LENGTH - 5 + 1):
+        padded = torch.nn.functional.pad(items, (0, num_padding))
+        torch.testing.assert_close(model(padded)[:, :5], model(items))
+        torch.testing.assert_close(model.last_state(padded), model.last_state(items))
+
+
+def test_newest_state_is_that_of_the_full_pass(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (MAX_LENGTH + 1, MAX_LENGTH))
+    for length in range(MAX_LENGTH + 1):
+        items[length, length:] = 0
+    newest = [max(length - 1, 0) for length in range(MAX_LENGTH + 1)]
+    expected = model(items)[range(MAX_LENGTH + 1), newest]
+    torch.testing.assert_close(model.last_state(items), expected)
+
+
+def test_padding_is_never_recommended(model: SequenceModel) -> None:
+    scores = model.scores(model.last_state(torch.zeros(1, 4, dtype=torch.int64)))
+    assert scores[0, 0] == -torch.inf
+    assert torch.isfinite(scores[0, 1:]).all()
+
+
+def test_heads_must_divide_the_dimension() -> None:
+    with pytest.raises(ValueError, match="dim 10 cannot be divided among 3 heads"):
+        ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=10, num_heads=3)

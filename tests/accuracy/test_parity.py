@@ -1,0 +1,77 @@
+"""The exported graph ranks as the model does: every length, many batch sizes, ties, hidden items, nobody's history."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.ranking.exact import ExactRanker
+from app.ranking.ranker import ItemSequence
+from scripts.training.export import GRAPH, ExportError, check_parity, export_graph, score_all_positions
+from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.temporal import Temporal
+
+NUM_ITEMS, MAX_LENGTH = 40, 16
+TEMPORALS: list[Temporal] = ["none", "conv", "gru"]
+
+
+def model_with_ties(temporal: Temporal) -> SequenceModel:
+    """Items 21…40 have the embeddings of items 1…20, so every score occurs twice."""
+    torch.manual_seed(1)
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, temporal=temporal, kernel_size=3)
+    model = SequenceModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.item_embedding.weight[0] = 0
+        model.item_embedding.weight[21:] = model.item_embedding.weight[1:21]
+    return model
+
+
+@pytest.fixture(scope="module", params=TEMPORALS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[SequenceModel, Path]:
+    model = model_with_ties(request.param)
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_graph(model, path)
+    return model, path
+
+
+def test_graph_equals_model_at_every_length_and_batch_size(exported: tuple[SequenceModel, Path]) -> None:
+    model, path = exported
+    ranker = ExactRanker(path, inputs=GRAPH.inputs, num_items=NUM_ITEMS, max_length=MAX_LENGTH)
+    rng = np.random.default_rng(0)
+    for longest in range(1, MAX_LENGTH + 1):
+        for size in range(1, 33):
+            lengths = [longest, *rng.integers(0, longest + 1, size - 1).tolist()]
+            rows = [rng.integers(1, NUM_ITEMS + 1, length).tolist() for length in lengths]
+            histories = [ItemSequence(row, [0] * len(row), [1] * len(row)) for row in rows]
+            k = int(rng.integers(1, NUM_ITEMS + 1))
+            adjust = np.zeros((size, NUM_ITEMS + 1), dtype=np.float32)
+            adjust[:, rng.integers(1, NUM_ITEMS + 1, 3)] = -np.inf
+            scores = score_all_positions(model, histories) + adjust
+            for expected, ranking in zip(scores, ranker.rank(histories, k, adjust), strict=True):
+                num_eligible = int(np.isfinite(expected).sum())
+                best = np.argsort(-expected, kind="stable")[: min(k, num_eligible)]
+                np.testing.assert_allclose(ranking.scores, expected[best], atol=2e-5)
+                assert_same_order(ranking.item_indices, best, expected)
+
+
+def assert_same_order(found: np.ndarray, best: np.ndarray, expected: np.ndarray) -> None:
+    """Item by item, save that two scores which rounding alone tells apart may change places. An item and its copy 20
+    further never
+    do: their scores are the same number, so the lower index comes first."""
+    np.testing.assert_allclose(expected[found], expected[best], atol=2e-5)
+    place = {int(item): number for number, item in enumerate(found)}
+    assert all(place[item] < place[item + 20] for item in place if item <= 20 and item + 20 in place)
+
+
+def test_parity_check_refuses_a_graph_of_other_weights(exported: tuple[SequenceModel, Path]) -> None:
+    model, path = exported
+    assert check_parity(model, path, batch_sizes=(1, 3)) < 1e-4
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.position_embedding.weight.add_(0.01)
+    with pytest.raises(ExportError, match=r"a score of the graph is .* off"):
+        check_parity(other, path, batch_sizes=(1,))
