@@ -14,10 +14,15 @@ export const isKnown = (itemId) => known.has(itemId);
 
 export const attributesOf = (itemId) => known.get(itemId) ?? {};
 
-/** The title, or the id where an item has none. */
+const ARTICLES = "the|an?|il|la|le|les|der|die|das|el";
+const LEADING = new RegExp(`^(${ARTICLES})\\s+(.+)$`, "i");
+const TRAILING = new RegExp(`^(.+),\\s*(${ARTICLES})$`, "i");
+
+/** The title as one says it ("Godfather, The" is shown as "The Godfather"), or the id where an item has none. */
 export function titleOf(itemId) {
   const { title } = attributesOf(itemId);
-  return typeof title === "string" && title !== "" ? title : itemId;
+  if (typeof title !== "string" || title === "") return itemId;
+  return title.replace(TRAILING, "$2 $1");
 }
 
 /** "Fargo (1996)" */
@@ -49,10 +54,20 @@ export async function learn(itemIds) {
 }
 
 /** The ids of items whose title begins with the text. */
-export async function search(prefix, limit) {
+async function find(prefix, limit) {
   const { items } = await searchTitles(prefix, limit);
   for (const item of items) remember(item.item_id, item.attributes);
   return items.map((item) => item.item_id);
+}
+
+/** As `find`, for text as one says it: "the godf" also finds "Godfather, The". */
+export async function search(text, limit) {
+  const found = await find(text, limit);
+  const leading = LEADING.exec(text);
+  if (!leading) return found;
+  const listed = await find(leading[2], limit);
+  const said = listed.filter((id) => titleOf(id).toLowerCase().startsWith(text.toLowerCase()));
+  return [...new Set([...found, ...said])].slice(0, limit);
 }
 
 const plain = (title) => title.toLowerCase().replace(/[\s.:!?'"-]+/g, " ").trim();
@@ -62,8 +77,8 @@ const plain = (title) => title.toLowerCase().replace(/[\s.:!?'"-]+/g, " ").trim(
  * "The Usual Suspects" → ["The Usual Suspects", "Usual Suspects, The"]; the other way round as well.
  */
 function spellings(title) {
-  const leading = /^(the|an?|il|la|le|les|der|die|das|el)\s+(.+)$/i.exec(title);
-  const trailing = /^(.+),\s*(the|an?|il|la|le|les|der|die|das|el)$/i.exec(title);
+  const leading = LEADING.exec(title);
+  const trailing = TRAILING.exec(title);
   if (leading) return [title, `${leading[2]}, ${leading[1]}`];
   if (trailing) return [title, `${trailing[2]} ${trailing[1]}`];
   return [title];
@@ -80,7 +95,7 @@ export async function matchTitles(lines) {
     const parts = /^(.*?)\s*\((\d{4})\)\s*$/.exec(line);
     const [title, year] = parts ? [parts[1], Number(parts[2])] : [line, null];
     const found = [];
-    for (const spelling of spellings(title)) found.push(...(await search(spelling, 20)));
+    for (const spelling of spellings(title)) found.push(...(await find(spelling, 20)));
     const fitting = year === null ? found : found.filter((id) => Number(attributesOf(id).year) === year);
     const wanted = spellings(title).map(plain);
     const exact = fitting.find((id) => wanted.includes(plain(titleOf(id))));
