@@ -85,7 +85,7 @@ class NotFound(RequestError):
 
 
 class StoreUnavailable(SegueError):
-    """Redis did not answer in time or refused the connection; nothing was written."""
+    """Redis did not answer in time or refused. What was to be written may be sent again: it is then stored once."""
 
 
 class StoreMismatch(SegueError):
