@@ -76,7 +76,7 @@ def make_artifact(data: Path, run: Path, artifacts: Path) -> None:
     if not (data / "prepared.json").is_file():
         stage("prepare", "--dataset", DATASET, "--output", data, "--min-item-events", 1, "--min-user-events", 3)
     if version is None:
-        stage("train", "--data", data, "--output", run)
+        stage("train", "--data", data, "--output", run, "--resume")
         stage("evaluate", "--run", run)
         exported = stage("export", "--run", run, "--artifacts", artifacts)
         stage("promote", Path(exported).name, "--artifacts", artifacts)
