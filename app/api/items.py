@@ -23,7 +23,7 @@ class Models(Protocol):
 
 class ItemsParameters(Parameters):
     title_prefix: str | None = Query(
-        None, min_length=1, max_length=256, description="Items whose `title` begins so, whatever the case, by title."
+        None, max_length=256, description="Items whose `title` begins so, whatever the case, by title."
     )
     limit: int = Query(20, ge=1, le=100)
     cursor: str | None = Query(None, max_length=256, description="`next_cursor` of the answer before.")

@@ -1,70 +1,19 @@
 """The public JSON: bodies in, answers out. These are not the domain's objects; the routes translate."""
 
 import math
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from app.api.times import MAX_TIMESTAMP_MS, parse_timestamp
 
 MAX_HISTORY = 1000
 MAX_EXCLUDED = 1000
 MAX_K = 500
 MAX_PROPERTIES = 20
 MAX_PROPERTIES_BYTES = 2048
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_MAX_TIMESTAMP_MS = 253_402_300_799_999  # the last millisecond of year 9999, where RFC 3339 ends
-_RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-
-
-class TimestampOutOfRange(ValueError):
-    """A well-formed time that no event can have."""
-
-
-def parse_timestamp(value: object) -> int:
-    """Microseconds since the epoch from RFC 3339 with an offset, or from epoch milliseconds; digits beyond are cut.
-
-    >>> parse_timestamp("1970-01-01T01:00:00.000002+01:00")
-    2
-    >>> parse_timestamp(1_700_000_000_123)
-    1700000000123000
-
-    Raises:
-        TimestampOutOfRange: times before 1970 or after 9999.
-        ValueError: anything else.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        timestamp_us = value * 1000
-    elif isinstance(value, str) and _RFC3339.fullmatch(value):
-        timestamp_us = _from_rfc3339(value)
-    else:
-        raise ValueError("must be RFC 3339 with an offset, like 2026-11-24T09:15:02.120Z, or whole epoch milliseconds")
-    if not 0 <= timestamp_us <= _MAX_TIMESTAMP_MS * 1000 + 999:
-        raise TimestampOutOfRange("must lie between the years 1970 and 9999")
-    return timestamp_us
-
-
-def _from_rfc3339(value: str) -> int:
-    try:
-        moment = datetime.fromisoformat(value.upper())
-    except ValueError as error:
-        raise ValueError(f"is no point in time: {error}") from None
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def format_timestamp(timestamp_us: int) -> str:
-    """RFC 3339 in UTC with microseconds.
-
-    >>> format_timestamp(1_700_000_000_123_000)
-    '2023-11-14T22:13:20.123000Z'
-    """
-    return (_EPOCH + timestamp_us * _MICROSECOND).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 EventTypeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -75,7 +24,7 @@ Timestamp = Annotated[
         {
             "anyOf": [
                 {"type": "string", "format": "date-time"},
-                {"type": "integer", "minimum": 0, "maximum": _MAX_TIMESTAMP_MS},
+                {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP_MS},
             ],
             "description": "RFC 3339 with an offset, or epoch milliseconds.",
         }

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from app.api.schemas import EventBody, TimestampOutOfRange, format_timestamp, parse_timestamp
+from app.api.schemas import EventBody
+from app.api.times import TimestampOutOfRange, format_timestamp, parse_timestamp
 
 EVENT = {"user_id": "u", "item_id": "i"}
 
