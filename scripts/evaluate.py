@@ -1,0 +1,123 @@
+"""A run beside the baselines: evaluation.json and report.html in the run folder.
+
+python -m scripts.evaluate --run runs/NAME [--split test] [--json]
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from tqdm import tqdm
+
+from scripts.training.comparison import HEADLINE_METRICS, MODEL, Comparison, compare
+from scripts.training.evaluation import EvaluationResult
+from scripts.training.interactions import DataError
+from scripts.training.plots import metric_label, scorer_label
+from scripts.training.report import TABLE_METRICS, report_html
+from scripts.training.run_folder import EVALUATION_FILE, REPORT_FILE, RunError, load_run, write_atomically
+
+DEFAULT_HISTORY_CAP = 200
+
+
+class ProgressBar:
+    """One bar per scorer, one after the other, on stderr."""
+
+    def __init__(self, *, is_silent: bool) -> None:
+        self._is_silent = is_silent
+        self._label = ""
+        self._bar = self._new("", 0)
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label != self._label:
+            self._bar.close()
+            self._label = label
+            self._bar = self._new(label, total)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _new(self, label: str, total: int) -> "tqdm[NoReturn]":
+        is_silent = self._is_silent or not label
+        return tqdm(total=total, desc=label, unit="case", file=sys.stderr, disable=is_silent, leave=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 1 where the run or its data cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluate", description="Evaluate a run beside untrained baselines."
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="FOLDER", help="runs/NAME")
+    parser.add_argument("--split", choices=["validation", "test"], default="test", help="default %(default)s")
+    parser.add_argument("--json", action="store_true", help="print evaluation.json instead of a table")
+    parser.add_argument("--history-cap", type=int, default=DEFAULT_HISTORY_CAP, metavar="N",
+                        help="events of a user that the service keeps (default %(default)s)")  # fmt: skip
+    parser.add_argument("--exclude-seen", action=argparse.BooleanOptionalAction, help="default: what the data say")
+    parser.add_argument("--device", default="cpu", help="default %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    if options.history_cap < 1:
+        parser.error("--history-cap must be at least 1")
+    progress = ProgressBar(is_silent=options.quiet)
+    try:
+        run = load_run(options.run)
+        run.model.to(torch.device(options.device))
+        comparison = compare(
+            run.scorer,
+            run.data,
+            options.split,
+            history_cap=options.history_cap,
+            exclude_seen=options.exclude_seen,
+            progress=progress,
+        )
+    except (DataError, RunError, ValueError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    finally:
+        progress.close()
+    content = json.dumps(comparison.as_json(), indent=2, ensure_ascii=False) + "\n"
+    html = report_html(options.run.resolve().name, comparison, run.data, run.history, asdict(run.config.training))
+    write_atomically(options.run / REPORT_FILE, html.encode())
+    write_atomically(options.run / EVALUATION_FILE, content.encode())
+    if options.json:
+        print(content, end="")
+    else:
+        print(table(comparison))
+        print(options.run / REPORT_FILE)
+    return 0
+
+
+def table(comparison: Comparison) -> str:
+    """Metrics of every scorer, and the model's lead over each baseline, as text."""
+    protocol = comparison.protocol
+    seen = "masked" if protocol["exclude_seen"] else "eligible"
+    lines = [f"{protocol['data']}, {protocol['part']}: {protocol['num_cases']:,} cases, seen items {seen}", ""]
+    lines += _metric_rows(comparison.results)
+    lines += ["", "Segue minus …        " + "".join(f"{metric_label(metric):>30}" for metric in HEADLINE_METRICS)]
+    for name, intervals in comparison.differences.items():
+        cells = (intervals[metric] for metric in HEADLINE_METRICS)
+        shown = [f"{cell.mean:+.4f} [{cell.low:+.4f}, {cell.high:+.4f}]" for cell in cells]
+        lines.append(f"{scorer_label(name):<21}" + "".join(f"{cell:>30}" for cell in shown))
+    if comparison.as_served is not None:
+        lines += ["", f"as served: the newest {comparison.history_cap} events", *_metric_rows(comparison.as_served)]
+    return "\n".join(lines)
+
+
+def _metric_rows(results: Mapping[str, EvaluationResult]) -> list[str]:
+    columns = [metric for metric in TABLE_METRICS if metric in results[MODEL].metrics]
+    return [
+        " " * 17 + "".join(f"{metric_label(metric):>13}" for metric in columns),
+        *(
+            f"{scorer_label(name):<17}" + "".join(f"{result.metrics[metric]:>13.4f}" for metric in columns)
+            for name, result in results.items()
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
