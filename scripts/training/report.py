@@ -23,7 +23,8 @@ STYLE = """
   --series-1: #a3adbb; --series-2: #d08a2e; --series-3: #7c6fc4; --series-4: #3f7fbf; --good: #0f766e; --bad: #b4412f; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #11151b; --card: #191f28; --ink: #e6eaf0; --muted: #93a0b3; --line: #2b3440; --accent: #35c2b0;
-  --series-1: #66748a; --series-2: #e0a552; --series-3: #a79bea; --series-4: #6caee8; --good: #35c2b0; --bad: #f08a76; } }
+  --series-1: #66748a; --series-2: #e0a552; --series-3: #a79bea; --series-4: #6caee8;
+  --good: #35c2b0; --bad: #f08a76; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI",
   Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
