@@ -10,7 +10,6 @@ import fcntl
 import os
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +64,7 @@ class EmbeddedStore:
         store = cls(folder)
         try:
             store.ensure_running()
+            store._wait_until_it_answers()
         except BaseException:
             store._users.close()
             raise
@@ -75,13 +75,13 @@ class EmbeddedStore:
         return f"unix://{quote(str(self._socket))}"
 
     def ensure_running(self) -> bool:
-        """Start the server again if it has died; true if it had to be started."""
+        """Start the server again if it has died; true if it had to be started. Does not wait until it answers."""
         with _locked(self._folder / "start.lock"):
             fcntl.flock(self._users, fcntl.LOCK_SH)
-            if _answers(self._socket):
+            if self._is_alive():
                 return False
-            self._process = self._spawn()
-            (self._folder / "address").write_text(f"{self.url}\n")
+            self._reap()
+            self._spawn()
             return True
 
     def stop(self) -> None:
@@ -98,47 +98,62 @@ class EmbeddedStore:
             # An error says that it is down already, or takes its time and is waited for below.
             with _client(self._socket) as client, suppress(ConnectionError, TimeoutError):
                 client.shutdown(nosave=True)  # no snapshot; the append-only file is written out and synced
-            self._wait_until_stopped()
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while self._is_alive():
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"the embedded store in {self._folder} did not stop")
+                time.sleep(0.02)  # an adopted server is no child of ours: there is nothing to wait on but its lock
+            self._reap()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _reap(self) -> None:
+        """Take note of the end of a server that is dead and was ours."""
+        if self._process is not None:
+            self._process.wait()
+
+    def _is_alive(self) -> bool:
+        """Whether a server holds the folder's lock: one too busy to answer does, and a second would spoil its file."""
+        with (self._folder / "server.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def _spawn(self) -> None:
         options = OPTIONS | {"unixsocket": str(self._socket), "dir": str(self._folder)}
         command = [str(get_binary_path()), *(part for name, value in options.items() for part in (f"--{name}", value))]
-        with (self._folder / "store.log").open("a") as log:
-            process = subprocess.Popen(  # noqa: S603  the binary and every option are our own
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self._folder
+        with (self._folder / "store.log").open("a") as log, (self._folder / "server.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the server inherits it and holds it as long as it lives
+            self._process = subprocess.Popen(  # noqa: S603  the binary and every option are our own
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self._folder,
+                pass_fds=[lock.fileno()],
             )
+        (self._folder / "address").write_text(f"{self.url}\n")
+
+    def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _answers(self._socket):
-            try:
-                process.wait(0.02)
-            except subprocess.TimeoutExpired:
-                if time.monotonic() < deadline:
-                    continue
-                process.kill()
-                process.wait()
-            last_words = (self._folder / "store.log").read_text(errors="replace").splitlines()[-5:]
-            raise StoreUnavailable(f"the embedded store in {self._folder} did not start:\n" + "\n".join(last_words))
-        return process
-
-    def _wait_until_stopped(self) -> None:
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        if self._process is not None:
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired as error:
-                raise StoreUnavailable(f"the embedded store in {self._folder} did not stop") from error
-        while _answers(self._socket):
+            if not self._is_alive():
+                self._reap()
+                last_words = (self._folder / "store.log").read_text(errors="replace").splitlines()[-5:]
+                raise StoreUnavailable(f"the embedded store in {self._folder} ended:\n" + "\n".join(last_words))
             if time.monotonic() > deadline:
-                raise StoreUnavailable(f"the embedded store in {self._folder} did not stop")
-            time.sleep(0.02)  # an adopted server is no child of ours: nothing to wait on but its socket
+                raise StoreUnavailable(f"the embedded store in {self._folder} does not answer")
+            time.sleep(0.02)  # an adopted server is no child of ours: there is nothing to wait on but its answer
 
 
 def _socket_path(folder: Path) -> Path:
-    """In the folder, or where that path is too long for a socket, in a private folder of the system's temporary one."""
+    """In the folder, or where that path is too long for a socket, in a private folder of /tmp."""
     path = folder / "store.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
         return path
-    short = Path(tempfile.gettempdir()) / f"segue-{sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    # Not TMPDIR, so that every process comes to the same path.
+    short = Path("/tmp") / f"segue-{sha256(os.fsencode(folder)).hexdigest()[:16]}"  # noqa: S108  checked to be ours below
     short.mkdir(mode=0o700, exist_ok=True)
     status = short.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:

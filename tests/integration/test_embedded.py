@@ -111,8 +111,21 @@ def test_store_that_died_is_started_again_with_its_data(data_dir: Path) -> None:
     store._process.wait(10)
 
     assert store.ensure_running()
+    store._wait_until_it_answers()
     with _client(store) as client:
         assert client.get("key") == b"value"
+    store.stop()
+
+
+def test_server_too_busy_to_answer_is_not_started_twice(data_dir: Path) -> None:
+    store = EmbeddedStore.start(data_dir)
+    pid = _pid(store)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert not store.ensure_running()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert _pid(store) == pid
     store.stop()
 
 
@@ -130,5 +143,5 @@ def test_store_that_cannot_read_its_file_says_why(data_dir: Path) -> None:
     folder = data_dir / "store" / "appendonlydir"
     folder.mkdir(parents=True)
     (folder / "appendonly.aof.manifest").write_text("not a manifest\n")
-    with pytest.raises(StoreUnavailable, match=r"did not start[\s\S]*manifest"):
+    with pytest.raises(StoreUnavailable, match=r"ended[\s\S]*manifest"):
         EmbeddedStore.start(data_dir)
