@@ -8,15 +8,18 @@ from scripts.training.config import TrainingConfig
 from scripts.training.interactions import PreparedData
 
 FULL_CATALOGUE_LIMIT = 20_000
-"""Items up to which the loss is taken over all of them: beyond, the product of states and catalogue is most of the
+"""Items up to which the loss is taken over all of them; beyond, the product of states and catalogue is most of the
 work."""
+STEPS_BUDGET = 30_000_000
+"""Steps from item to item that a training may take in all: tens of minutes on two cores, hours are left to --config."""
 
 
 @dataclass(frozen=True)
 class DataStatistics:
     """What the recipe looks at, counted over the training part.
 
-    long_history is the length that 9 of 10 users (with at least two events) do not exceed; events_per_item the mean.
+    `num_steps` is the number of steps from one item of a user to the next, `long_history` the length that nine of ten
+    users (of those with two events or more) do not exceed, `events_per_item` a mean.
     """
 
     num_items: int
@@ -26,21 +29,37 @@ class DataStatistics:
 
 
 def count(data: PreparedData) -> DataStatistics:
-    lengths = data.train.lengths
-    lengths = lengths[lengths >= 2]
+    lengths = data.train.lengths[data.train.lengths >= 2]
     return DataStatistics(
         num_items=data.num_items,
         num_steps=int((lengths - 1).sum()),
         long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 2,
-        events_per_item=float(len(data.train) / data.num_items),
+        events_per_item=len(data.train) / data.num_items,
     )
 
 
-def choose_recipe(data: PreparedData) -> tuple[TrainingConfig, dict[str, str]]:
-    """The configuration for these data and, for each value that the data decided, why."""
-    return recipe_for(count(data))
-
-
-def recipe_for(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str, str]]:
-    """See `choose_recipe`."""
-    return TrainingConfig(), {}
+def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str, str]]:
+    """A configuration and, for each value that the data decided, the reason."""
+    max_length = min(200, max(10, -(-statistics.long_history // 10) * 10))
+    # About 100 steps of the optimizer per epoch: fewer leave short trainings unfinished, more cost time on large data.
+    batch_tokens = min(8192, max(512, 2 ** round(np.log2(max(statistics.num_steps / 100, 1)))))
+    dropout = 0.5 if statistics.events_per_item < 20 else 0.3 if statistics.events_per_item < 200 else 0.2
+    is_small = statistics.num_items <= FULL_CATALOGUE_LIMIT
+    max_epochs = min(100, max(5, STEPS_BUDGET // max(statistics.num_steps, 1)))
+    config = TrainingConfig(
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        dropout=dropout,
+        loss="cross_entropy" if is_small else "sampled_softmax",
+        num_negatives=1024,
+        learning_rate=2e-3,
+        max_epochs=max_epochs,
+        patience=5,
+    )
+    return config, {
+        "max_length": f"9 of 10 histories have at most {statistics.long_history} events; 200 is the longest",
+        "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
+        "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
+        "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
+        "max_epochs": f"at most {STEPS_BUDGET:,} steps in all",
+    }

@@ -1,0 +1,79 @@
+"""The recipe follows the data, and says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.training.config import ConfigError, TrainingConfig, parse_assignments, read_config
+from scripts.training.recipe import DataStatistics, choose_recipe, count
+from scripts.training.synthetic import write_sequences
+
+CONFIGS = Path(__file__).parents[2] / "scripts" / "configs"
+MOVIES = DataStatistics(num_items=1682, num_steps=97_000, long_history=242, events_per_item=58)
+BEAUTY = DataStatistics(num_items=12_101, num_steps=131_000, long_history=14, events_per_item=13)
+GROCERIES = DataStatistics(num_items=68_000, num_steps=1_400_000, long_history=1300, events_per_item=21)
+
+
+def test_longer_histories_get_a_longer_model() -> None:
+    assert choose_recipe(MOVIES)[0].max_length == 200
+    assert choose_recipe(BEAUTY)[0].max_length == 20
+
+
+def test_large_catalogues_are_sampled() -> None:
+    assert choose_recipe(BEAUTY)[0].loss == "cross_entropy"
+    assert choose_recipe(GROCERIES)[0].loss == "sampled_softmax"
+
+
+def test_rare_items_get_more_dropout_and_much_data_fewer_epochs() -> None:
+    assert choose_recipe(BEAUTY)[0].dropout > choose_recipe(MOVIES)[0].dropout
+    assert choose_recipe(GROCERIES)[0].max_epochs < choose_recipe(MOVIES)[0].max_epochs
+
+
+def test_each_reason_belongs_to_a_value() -> None:
+    config, reasons = choose_recipe(MOVIES)
+    assert reasons.keys() <= vars(config).keys()
+    assert "242 events" in reasons["max_length"]
+
+
+def test_statistics_are_counted_over_the_training_part(tmp_path: Path) -> None:
+    """Users of 6, 4 and 2 events leave 4, 2 and 2 for training: 3 + 1 + 1 steps, 8 events over 10 items."""
+    sequences = [np.arange(1, length + 1, dtype=np.int32) for length in (6, 4, 2)]
+    statistics = count(write_sequences(tmp_path, sequences, name="x", num_items=10))
+    assert statistics == DataStatistics(num_items=10, num_steps=5, long_history=3, events_per_item=0.8)
+
+
+def test_nothing_to_learn_from_still_gives_a_recipe() -> None:
+    choose_recipe(DataStatistics(num_items=1, num_steps=0, long_history=2, events_per_item=0))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_committed_experiments_are_valid(path: Path) -> None:
+    read_config(path)
+
+
+def test_unknown_key_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("lerning_rate = 0.1\n")
+    with pytest.raises(ConfigError, match=r"x\.toml: unknown key lerning_rate; known are max_length, .*learning_rate"):
+        read_config(path)
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainingConfig().with_values({"temporal": "lstm", "dim": "large", "dropout": 1.5, "max_epochs": 0})
+    assert str(caught.value) == (
+        "dim must be a whole number, found 'large'; temporal must be one of none, conv, gru, found 'lstm'; "
+        "max_epochs must be at least 1, found 0; dropout must be in [0, 1), found 1.5"
+    )
+
+
+def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
+    with pytest.raises(ConfigError, match="dim must be a multiple of num_heads, found 10 and 4"):
+        TrainingConfig(dim=10, num_heads=4)
+
+
+def test_assignments_read_numbers_and_words() -> None:
+    assert parse_assignments(["dim=32", "loss=bce", "dropout = 0.5"]) == {"dim": 32, "loss": "bce", "dropout": 0.5}
+    with pytest.raises(ConfigError, match="expected key=value, found 'dim'"):
+        parse_assignments(["dim"])
