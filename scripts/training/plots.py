@@ -88,13 +88,9 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> str:
             metric_ax.plot(places, values, color=ACCENT, marker=_marker(epochs))
             metric_ax.plot(places[best], values[best], "o", color=ACCENT, markersize=8)
             metric_ax.annotate(
-                f"best {values[best]:.4f}, epoch {places[best]}",
-                (places[best], values[best]),
-                (0, -16),
-                textcoords="offset points",
-                ha="right" if best > len(values) / 2 else "left",
-                color=INK,
-            )
+                f"best {values[best]:.4f}, epoch {places[best]}", (0.99, 0.05), xycoords="axes fraction",
+                ha="right", color=INK,
+            )  # fmt: skip
         metric_ax.set_title(f"Validation {metric_label(WATCHED_METRIC)}", loc="left", color=INK)
         for ax in (loss_ax, metric_ax):
             ax.set_xlabel("epoch")
