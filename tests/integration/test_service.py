@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,6 +284,23 @@ def test_workers_end_with_a_parent_that_is_killed(folder: Path, valkey_url: str)
 
     eventually(refused)
     assert service.wait() == -signal.SIGKILL
+
+
+def test_request_under_way_is_answered_before_the_end(folder: Path, valkey_url: str) -> None:
+    service = launch(folder, redis_url=valkey_url)
+    url = httpx.URL(service.wait_for_address())
+    body = b'{"history": ["i5"], "k": 1}'
+    head = (
+        f"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((url.host, url.port or 0), timeout=20) as connection:
+        connection.sendall(head.encode() + body[:5])
+        time.sleep(0.3)  # nothing outside shows that the worker has begun to read
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # nor that the signal has reached it
+        connection.sendall(body[5:])
+        assert b'"item_id":"i4"' in b"".join(iter(lambda: connection.recv(4096), b""))
+    assert service.wait() == 0
 
 
 def test_ctrl_c_ends_cleanly(folder: Path, valkey_url: str) -> None:
