@@ -156,25 +156,15 @@ def _measure(model: LiveModel, data: PreparedData) -> Measured:
 
 
 def _compare_recorded(candidate: Manifest, live: Manifest) -> str:
-    for manifest in (candidate, live):
-        if manifest.metrics is None:
-            raise PromotionRefused(
-                f"{manifest.model_version} carries no metrics, so {candidate.model_version} cannot be compared with the "
-                "live "
-                f"{live.model_version}; give --data, run python -m scripts.evaluate before export, or promote with "
-                "--force"
-            )
+    pair = f"{candidate.model_version} cannot be compared with the live {live.model_version}"
+    way_out = "give --data with prepared data to measure both on, or promote with --force"
+    if candidate.metrics is None or live.metrics is None:
+        lacking = candidate if candidate.metrics is None else live
+        raise PromotionRefused(f"{pair}: {lacking.model_version} was exported without an evaluation; {way_out}")
     if candidate.data_fingerprint != live.data_fingerprint:
-        raise PromotionRefused(
-            f"{candidate.model_version} and the live {live.model_version} were measured on different data; "
-            "give --data with prepared data to measure both on, or promote with --force"
-        )
-    assert candidate.metrics is not None and live.metrics is not None  # noqa: S101, PT018  # refused above
+        raise PromotionRefused(f"{pair}: they were measured on different data; {way_out}")
     if candidate.metrics.protocol != live.metrics.protocol:
-        raise PromotionRefused(
-            f"{candidate.model_version} and the live {live.model_version} were measured by different protocols; "
-            "give --data with prepared data to measure both on, or promote with --force"
-        )
+        raise PromotionRefused(f"{pair}: they were measured by different protocols; {way_out}")
     figures = candidate.metrics.model[WATCHED_METRIC], live.metrics.model[WATCHED_METRIC]
     return _verdict(
         candidate.model_version, figures[0], live.model_version, figures[1], "as recorded, on the same data"

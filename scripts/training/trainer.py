@@ -149,7 +149,7 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
     Goes on from the checkpoint in `run` where there is one: see `run_folder.start_run`.
 
     Raises:
-        RunError: no user can validate, no CUDA device where one is asked for, or a loss that is not finite.
+        RunError: no user can validate or teach, no CUDA device where one is asked for, or a loss that is not finite.
     """
     cases = _validation_cases(data, config)
     item_counts = data.train.item_counts(data.num_items)
@@ -188,6 +188,8 @@ def _epochs(
     observer: Observer,
 ) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
+    if not (interactions.lengths >= 2).any():
+        raise RunError("nothing can be learnt: no user has two events in the training part")
     learner = Learner(config, num_items)
     history: list[dict[str, Any]] = []
     checkpoint = folder / CHECKPOINT_FILE
