@@ -14,14 +14,14 @@ import httpx
 
 from app.errors import ProblemCode
 from app.recommender import Reason
-from tests.service import ROOT, Client, serving
+from tests.service import ROOT, serving
 
 FILE = ROOT / "docs" / "api.md"
 TINY = ROOT / "tests" / "fixtures" / "tiny_artifact"
 SAMPLE = re.compile(r"```sh\n(curl .*?)\n```\n(?:```json\n(.*?)```\n)?", re.DOTALL)
 
 
-def run(client: Client, command: str) -> httpx.Response:
+def run(client: httpx.Client, command: str) -> httpx.Response:
     """
     >>> shlex.split("curl -X POST localhost:8000/x -H 'a: b' -d '{}'")
     ['curl', '-X', 'POST', 'localhost:8000/x', '-H', 'a: b', '-d', '{}']
