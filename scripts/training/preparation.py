@@ -90,7 +90,7 @@ def attributes_of(items: pl.DataFrame | None, item_ids: list[str]) -> list[Mappi
         return [{} for _ in item_ids]
     known = items.with_columns(pl.col("item_id").cast(pl.String)).unique("item_id", keep="first", maintain_order=True)
     wanted = pl.DataFrame({"item_id": pl.Series(item_ids, dtype=pl.String)})
-    temporal = [pl.col(pl.Date, pl.Datetime).dt.to_string("iso")]
+    temporal = [pl.col(pl.Date, pl.Datetime).dt.to_string("iso:strict")]
     joined = wanted.join(known, on="item_id", how="left", maintain_order="left").with_columns(temporal)
     return [
         {name: value for name, value in row.items() if name != "item_id" and value is not None and value == value}

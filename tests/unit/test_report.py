@@ -1,0 +1,95 @@
+"""A comparison and its page, over a model that knows the answer."""
+
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.ranking.ranker import ItemSequence
+from scripts.evaluate import table
+from scripts.training.comparison import Comparison, compare
+from scripts.training.interactions import PreparedData
+from scripts.training.report import report_html
+from tests.unit.test_interactions import prepared
+
+
+class NextItem:
+    """Users walk a → b → … → e → a, and this model knows."""
+
+    def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        scores = np.zeros((len(histories), 6), np.float32)
+        scores[np.arange(len(histories)), [history.items[-1] % 5 + 1 for history in histories]] = 1
+        return scores
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedData:
+    walks = [[(start + step) % 5 + 1 for step in range(4 + start)] for start in range(5)]
+    return prepared(tmp_path, [[(item, time) for time, item in enumerate(walk)] for walk in walks])
+
+
+@pytest.fixture
+def comparison(data: PreparedData) -> Comparison:
+    return compare(NextItem(), data, "test", history_cap=4, exclude_seen=False)
+
+
+def test_the_model_stands_first_beside_every_baseline(comparison: Comparison) -> None:
+    content = comparison.as_json()
+    assert content["model"]["hit_rate@5"] == content["model"]["ndcg@5"] == 1
+    assert list(content["baselines"]) == ["popularity", "markov", "item_knn", "sequential_rules"]
+    assert {"hit_rate@10", "ndcg@10", "mrr@10", "coverage@10"} <= content["model"].keys()
+    assert content["protocol"]["num_cases"] == 5
+    assert content["protocol"]["exclude_seen"] is False
+    for metric in ("hit_rate@10", "ndcg@10"):
+        expected = content["model"][metric] - content["baselines"]["popularity"][metric]
+        assert content["differences"]["popularity"][metric]["mean"] == pytest.approx(expected)
+
+
+def test_as_served_is_reported_only_where_histories_exceed_the_cap(data: PreparedData, comparison: Comparison) -> None:
+    assert comparison.as_json()["as_served"]["history_cap"] == 4
+    assert compare(NextItem(), data, "test", history_cap=7, exclude_seen=False).as_json()["as_served"] is None
+
+
+class Page(HTMLParser):
+    """Collects tags and what a browser would have to fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href") and not value.startswith("#")]
+
+
+def test_the_page_is_self_contained_and_names_the_run(data: PreparedData, comparison: Comparison) -> None:
+    history = [{"epoch": epoch, "loss": 3 - epoch, "ndcg@10": epoch / 10} for epoch in (1, 2)]
+    text = report_html("run <one>", comparison, data, history, {"learning_rate": 0.001})
+    page = Page(text)
+    assert page.tags.count("svg") == 4
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.fetched == []
+    assert len(page.ids) == len(set(page.ids)), "figures share one space of ids"
+    assert "run &lt;one&gt;" in text
+    assert "best 0.2000, epoch 2" in text
+    # No stand-in colour is left, so every line follows the page's light or dark colours.
+    assert not re.search(r"#0[1-8]0[1-8]0[1-8]", text)
+
+
+def test_a_run_without_epochs_has_a_page_without_a_curve(data: PreparedData, comparison: Comparison) -> None:
+    assert Page(report_html("x", comparison, data, [], {})).tags.count("svg") == 3
+
+
+def test_the_printed_table_has_a_line_per_scorer(comparison: Comparison) -> None:
+    lines = table(comparison).splitlines()
+    assert sum(line.startswith("Sequential rules") for line in lines) == 3
+    assert next(line for line in lines if line.startswith("Segue ")).split()[1] == "1.0000"
