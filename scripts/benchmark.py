@@ -3,8 +3,9 @@
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
-from scripts.benchmarks import preparation, store
+from scripts.benchmarks import preparation, serving, store
 
 
 def main() -> int:
@@ -20,8 +21,18 @@ def main() -> int:
     memory.add_argument("--seconds", type=float, default=5.0, help="per speed, default %(default)s")
     memory.add_argument("--url", help="an empty Redis or Valkey instead of the embedded server; it is left full")
     memory.set_defaults(run=_store)
+    speed = subjects.add_parser("serving", help="POST /recommend under wrk, beside a route that does nothing")
+    speed.add_argument("--artifacts", type=Path, default=Path("model_artifacts"), help="default %(default)s")
+    speed.add_argument("--rounds", type=int, default=5, help="of each route, in turn; default %(default)s")
+    speed.add_argument("--seconds", type=int, default=10, help="per round, default %(default)s")
+    speed.add_argument("--connections", type=int, default=16, help="default %(default)s")
+    speed.set_defaults(run=_serving)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except serving.BenchmarkError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -52,6 +63,23 @@ def _store(options: argparse.Namespace) -> None:
             f"{name:32}{speed.per_second:10,.0f} /s{speed.client_microseconds:8,.0f} µs client"
             f"{speed.server_microseconds:8,.0f} µs server"
         )
+
+
+def _serving(options: argparse.Namespace) -> None:
+    found = serving.compare_serving(
+        options.artifacts, rounds=options.rounds, seconds=options.seconds, connections=options.connections
+    )
+    print(
+        f"model {found.model_version}, {found.num_items:,} items; histories of {serving.EVENTS_PER_USER} events, k 10"
+    )
+    print(f"{options.connections} connections, one worker; medians of {options.rounds} rounds of {options.seconds} s")
+    print(f"{'':14}{'requests/s':>12}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'failed':>9}")
+    for name, result in (("/recommend", found.service), ("empty route", found.empty)):
+        print(
+            f"{name:14}{result.requests_per_second:12,.0f}{result.p50_ms:9.2f}{result.p90_ms:9.2f}"
+            f"{result.p99_ms:9.2f}{result.num_failed:9,}"
+        )
+    print(f"/recommend reaches {found.ratio:.2f} of the empty route's requests/s")
 
 
 if __name__ == "__main__":
