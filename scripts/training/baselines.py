@@ -147,14 +147,12 @@ def _shares(matrix_VV: sp.csr_array) -> sp.csr_array:
 
 
 def _largest_of_rows(matrix: sp.csr_array, count: int) -> sp.csr_array:
-    """The `count` largest entries of each row; which of equal ones at the border is kept is the lower column."""
-    matrix.sort_indices()
+    """The `count` largest entries of each row; which of equal ones at the border stay is left open."""
     kept = []
     for row in range(matrix.shape[0]):
         start, stop = int(matrix.indptr[row]), int(matrix.indptr[row + 1])
         if stop - start > count:
-            places = np.argsort(-matrix.data[start:stop], kind="stable")[:count]
-            kept.append(start + np.sort(places))
+            kept.append(start + np.argpartition(-matrix.data[start:stop], count)[:count])
         else:
             kept.append(np.arange(start, stop))
     lengths = [len(places) for places in kept]

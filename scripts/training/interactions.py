@@ -10,7 +10,6 @@ A data folder holds four files, written by `prepare` and read by everything offl
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,9 @@ PREPARED_FILE = "prepared.json"
 Split = Literal["leave-one-out", "temporal"]
 Part = Literal["validation", "test"]
 MIN_EVENTS_FOR_A_CASE = 3
+FIELDS_AS_WRITTEN = ("name", "split", "split_times_ms", "has_clock", "exclude_seen", "exclude_seen_reason",
+                     "cleaning", "summary", "config")  # fmt: skip
+"""Fields of PreparedData that prepared.json holds under the same name, as they are."""
 
 
 class DataError(ValueError):
@@ -124,14 +126,13 @@ class PreparedData:
     config: dict[str, Any]
     fingerprint: str
     everything: Interactions
-    item_ids: list[str]
-    """By item index − 1."""
+    item_ids: list[str]  # by item index − 1
 
     @classmethod
     def load(cls, folder: Path) -> "PreparedData":
         """Raises DataError: no data folder, or files that do not belong together."""
         try:
-            prepared = json.loads((folder / PREPARED_FILE).read_bytes())
+            prepared = orjson.loads((folder / PREPARED_FILE).read_bytes())
             rows = pl.read_parquet(folder / INTERACTIONS_FILE)
             item_ids = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"])["item_id"].to_list()
         except OSError as error:
@@ -147,19 +148,11 @@ class PreparedData:
             )
         return cls(
             folder=folder,
-            name=prepared["name"],
-            split=prepared["split"],
-            split_times_ms=prepared["split_times_ms"],
-            has_clock=prepared["has_clock"],
-            exclude_seen=prepared["exclude_seen"],
-            exclude_seen_reason=prepared["exclude_seen_reason"],
             event_types={name: EventType.model_validate(entry) for name, entry in prepared["event_types"].items()},
-            cleaning=prepared["cleaning"],
-            summary=prepared["summary"],
-            config=prepared["config"],
             fingerprint=found,
             everything=everything,
             item_ids=item_ids,
+            **{field: prepared[field] for field in FIELDS_AS_WRITTEN},
         )
 
     @property
@@ -276,19 +269,14 @@ def write_prepared(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PREPARED_FILE).unlink(missing_ok=True)
     rows.write_parquet(folder / INTERACTIONS_FILE)
-    pl.DataFrame(
-        {
-            "item_index": np.arange(1, len(item_ids) + 1, dtype=np.uint32),
-            "item_id": pl.Series(item_ids, dtype=pl.String),
-            "attributes": pl.Series([orjson.dumps(item).decode() for item in attributes], dtype=pl.String),
-        }
-    ).write_parquet(folder / ITEMS_FILE)
-    pl.DataFrame(
-        {
-            "user_index": np.arange(len(user_ids), dtype=np.uint32),
-            "user_id": pl.Series(user_ids, dtype=pl.String),
-        }
-    ).write_parquet(folder / USERS_FILE)
+    items = {
+        "item_index": np.arange(1, len(item_ids) + 1, dtype=np.uint32),
+        "item_id": pl.Series(item_ids, dtype=pl.String),
+        "attributes": pl.Series([orjson.dumps(item).decode() for item in attributes], dtype=pl.String),
+    }
+    pl.DataFrame(items).write_parquet(folder / ITEMS_FILE)
+    users = {"user_index": np.arange(len(user_ids), dtype=np.uint32), "user_id": pl.Series(user_ids, dtype=pl.String)}
+    pl.DataFrame(users).write_parquet(folder / USERS_FILE)
     times = dict(split_times_ms or {})
     prepared = {
         "name": name,
@@ -307,6 +295,6 @@ def write_prepared(
         "fingerprint": fingerprint(interactions, item_ids, split, times),
     }
     partial = folder / f"{PREPARED_FILE}.partial"
-    partial.write_text(json.dumps(prepared, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_bytes(orjson.dumps(prepared, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     partial.replace(folder / PREPARED_FILE)
     return PreparedData.load(folder)
