@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from app.errors import SegueError
-from scripts.training.export import ExportError, export_run
+from scripts.training.export import export_run
+from scripts.training.graph import ExportError
 from scripts.training.interactions import DataError
 from scripts.training.run_folder import EVALUATION_FILE, RunError, is_refitted, load_run
 

@@ -26,7 +26,7 @@ def main() -> int:
     except (SegueError, PromotionRefused, DataError) as error:
         print(f"promote: {error}", file=sys.stderr)
         return 1
-    print(f"{done.version} is live, before it {done.previous or 'none'}: {done.grounds}")
+    print(f"{done.version} is live (before: {done.previous or 'none'}): {done.grounds}")
     print(arguments.artifacts / done.version)
     return 0
 

@@ -1,8 +1,8 @@
 """Train a model: python -m scripts.train --data data/NAME --output runs/NAME
 
 Without --config a recipe is chosen from the data; --set changes single values of either. An interrupted training goes
-on with --resume
-and ends as if it had not been interrupted. --refit trains once more on everything afterwards, for shipping.
+on with --resume and ends as if it had not been interrupted. --refit trains once more on everything afterwards, for
+shipping.
 """
 
 import argparse

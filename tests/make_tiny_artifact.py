@@ -1,9 +1,8 @@
 """Makes the small artifact that the service's tests load: `python -m tests.make_tiny_artifact`.
 
 Thirty invented films on a ring that users walk with few detours (`training/synthetic.py`): after film n of the ring
-comes film n + 1, so
-a test can tell the right recommendation by eye: `successors()` gives it. Commit the folder that it prints, and remove
-the old one.
+comes film n + 1, so a test can tell the right recommendation by eye: `successors()` gives it. Commit the folder that
+it prints, and remove the old one.
 """
 
 import json

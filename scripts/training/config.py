@@ -33,7 +33,7 @@ class TrainingConfig:
     warmup_steps   over which the learning rate rises linearly; constant after
     clip_norm      largest norm of the gradient
     average_decay  of the exponential moving average of the weights, which is what is evaluated and kept; 0 keeps the
-    weights themselves
+                   weights themselves
     patience       epochs without a better validation NDCG@10 before training stops
     validation_cases  at most so many, drawn once by seed
     precision      of matrix products: auto takes bfloat16 where it is faster

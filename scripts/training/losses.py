@@ -1,9 +1,9 @@
 """What a model is trained on: the next item against the others, all of them or a sample.
 
-Shapes: T targets (the positions of a batch that have a next item), D embedding, N negatives, V catalogue with padding.
-Every loss is a mean over the T targets. The sampled losses share one set of negatives among all targets of a batch,
-which turns a gather of
-T × N embeddings into one matrix product; a negative that is a position's own target is left out at that position.
+Shapes: T targets (the positions of a batch that have a next item), D embedding, N negatives, V catalogue with
+padding. Every loss is a mean over the T targets. The sampled losses share one set of negatives among all targets of a
+batch, which turns a gather of T × N embeddings into one matrix product; a negative that is a position's own target is
+left out at that position.
 """
 
 import math
@@ -28,8 +28,7 @@ def cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor) -> Ten
 
 def sampled_softmax(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
     """Softmax over the target and the negatives. They are drawn uniformly, so the correction for the draw is one
-    constant
-    that cancels out."""
+    constant that cancels out."""
     positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
     # The target first: a softmax over the negatives alone has no gradient where all of them are left out.
     scores_TN1 = torch.cat([positive_T[:, None], negative_TN], dim=1)
@@ -40,13 +39,12 @@ def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Te
     """Generalised binary cross-entropy (Petrov & Macdonald, RecSys 2023): the target's probability is raised to the
     power β.
 
-    β = α (t (1 − 1/α) + 1/α) with the sampling rate α = N / (num_items − 1) and the calibration t in 0…1: with t = 0 β
-    is 1, plain
-    binary cross-entropy; with t = 1 β is α, and scores are as calibrated as those of a softmax. Divided by N + 1.
+    β = α (t (1 − 1/α) + 1/α) with the sampling rate α = N / (num_items − 1) and the calibration t in 0…1: with t = 0
+    β is 1, plain binary cross-entropy; with t = 1 β is α, and scores are as calibrated as those of a softmax. Divided
+    by N + 1.
 
     An item's probability is σ(score − ln N): a score of 0 means the share that one target has beside N negatives. The
-    shift moves no
-    rank; without it the first steps push all scores down together, and training stays there.
+    shift moves no rank; without it the first steps push all scores down together, and training stays there.
     """
     num_negatives = len(negatives_N)
     rate = min(num_negatives / max(len(items_VD) - 2, 1), 1.0)

@@ -188,10 +188,11 @@ def at_column(x_BLD: Tensor, column_B: Tensor) -> Tensor:
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
         nn.init.zeros_(module.bias)
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        with torch.no_grad():
-            module.weight[module.padding_idx].zero_()
+    if isinstance(module, nn.Embedding):
+        # Items enter the blocks with the scale of a normalised vector. The customary 0.02 costs several epochs.
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])

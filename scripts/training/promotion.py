@@ -89,10 +89,9 @@ def promote(
 ) -> Promotion:
     """Make `version` the live one if it is whole and, in NDCG@10 on one split, not worse than the live version.
 
-    With `data`, both graphs are evaluated on its test cases now. Without, the figures recorded at export are compared,
-    if both come from
-    the same prepared data. A version that was live before is never refused for its figures; `force` skips the
-    comparison as well.
+    With `data`, both graphs are evaluated on its test cases now. Without, the figures recorded at export are
+    compared, if both come from the same prepared data. A version that was live before is never refused for its
+    figures; `force` skips the comparison as well.
 
     Raises:
         ArtifactError: the version is damaged, or `CURRENT` cannot be read.
@@ -105,7 +104,7 @@ def promote(
     elif previous is None:
         grounds = "the first version"
     elif previous == version:
-        grounds = "live already"
+        return Promotion(version, previous, "live already")
     elif version in promoted_versions(artifacts):
         grounds = "was live before"
     elif data is not None:

@@ -16,10 +16,9 @@ def markov_sequences(
 ) -> list[NDArray[np.int32]]:
     """Sequences of `length` item indices 1…num_items, walking a Markov chain.
 
-    The items stand on a ring in random order. With probability `predictability` a user goes on to the next item of the
-    ring, otherwise to
-    any item, uniformly: 0 is random, 1 deterministic. The best possible hit rate@k is p + (1 − p) k / num_items,
-    nearly.
+    The items stand on a ring in random order. With probability `predictability` a user goes on to the next item of
+    the ring, otherwise to any item, uniformly: 0 is random, 1 deterministic. The best possible hit rate@k is p + (1 −
+    p) k / num_items, nearly.
     """
     rng = np.random.default_rng(seed)
     ring = rng.permutation(num_items).astype(np.int32) + 1

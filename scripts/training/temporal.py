@@ -1,9 +1,8 @@
 """Temporal modules: what the attended sequence passes through before the head, always with a residual path.
 
 Attention weighs the past as a set that carries positions; a convolution sees the last few steps as a pattern, a
-recurrent
-unit carries a state along the whole sequence. Both are causal: the output at a position depends on nothing after it,
-so padding on the right changes nothing.
+recurrent unit carries a state along the whole sequence. Both are causal: the output at a position depends on nothing
+after it, so padding on the right changes nothing.
 
 Shapes: B batch, L length, D embedding.
 """

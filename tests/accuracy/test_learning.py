@@ -47,8 +47,7 @@ def trained_result(folder: Path, data: PreparedData, config: TrainingConfig) -> 
 )
 def test_predictable_walks_are_learnt(tmp_path: Path, changes: dict[str, object]) -> None:
     """With predictability 0.9 nobody can hit the first place more often than 0.9 + 0.1 / 100 = 0.901; over 500 users
-    the standard
-    error of that is 0.013."""
+    the standard error of that is 0.013."""
     data = markov_data(tmp_path / "data", predictability=0.9)
     result = trained_result(tmp_path, data, SMALL.with_values(changes))
     assert 0.80 <= result.metrics["hit_rate@1"] <= 0.901 + 4 * 0.013

@@ -9,7 +9,7 @@ import torch
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.export import GRAPH, ExportError, check_parity, export_graph, score_all_positions
+from scripts.training.graph import GRAPH, ExportError, check_parity, export_graph, score_all_positions
 from scripts.training.model import ModelConfig, SequenceModel
 from scripts.training.temporal import Temporal
 
@@ -60,8 +60,7 @@ def test_graph_equals_model_at_every_length_and_batch_size(exported: tuple[Seque
 
 def assert_same_order(found: np.ndarray, best: np.ndarray, expected: np.ndarray) -> None:
     """Item by item, save that two scores which rounding alone tells apart may change places. An item and its copy 20
-    further never
-    do: their scores are the same number, so the lower index comes first."""
+    further never do: their scores are the same number, so the lower index comes first."""
     np.testing.assert_allclose(expected[found], expected[best], atol=2e-5)
     place = {int(item): number for number, item in enumerate(found)}
     assert all(place[item] < place[item + 20] for item in place if item <= 20 and item + 20 in place)

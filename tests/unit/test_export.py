@@ -14,7 +14,8 @@ from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
 from scripts.training import export
 from scripts.training.config import TrainingConfig
-from scripts.training.export import ExportError, export_run
+from scripts.training.export import export_run
+from scripts.training.graph import ExportError
 from scripts.training.model import SequenceModel
 from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, ModelScorer, Run, RunConfig, RunError
 from scripts.training.synthetic import write_sequences

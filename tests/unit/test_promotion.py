@@ -80,6 +80,7 @@ def test_worse_version_is_refused_unless_forced(artifacts: Path) -> None:
         promote("v2", artifacts)
     assert read_current(artifacts) == "v1"
     assert promote("v2", artifacts, force=True).grounds == "forced, not compared"
+    assert promote("v2", artifacts).grounds == "live already"
     assert promoted_versions(artifacts) == ["v1", "v2"]
 
 

@@ -1,0 +1,155 @@
+"""The model as an ONNX graph, and the proof that the graph ranks as the model does.
+
+Shapes: B batch, L length, D embedding, V catalogue with padding (num_items + 1, column = item index).
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from app.artifacts.manifest import Graph
+from app.ranking.exact import ExactRanker
+from app.ranking.ranker import ItemSequence
+from scripts.training.model import SequenceModel
+from scripts.training.run_folder import pad_items
+
+GRAPH = Graph(inputs=("items", "k", "adjust"))
+OPSET = 20
+INLINE_WEIGHTS_LIMIT = 2**30
+"""Bytes of weights that `model.onnx` holds itself (the format stops at 2 GiB); more go to a file beside it."""
+PARITY_TOLERANCE = 1e-4
+"""Largest difference between a score of the graph and of the model on the machine that exports, per unit of the largest
+score (at least 1)."""
+
+
+class ExportError(Exception):
+    """The exported graph does not do what the model does; nothing was written."""
+
+
+class RankingGraph(nn.Module):
+    """What becomes `model.onnx`: see `app.artifacts.manifest.Graph` for names, types and order."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, items: Tensor, k: Tensor, adjust: Tensor) -> tuple[Tensor, Tensor]:
+        scores_BV = self.model.scores(self.model.last_state(items)) + adjust
+        # Not int(…): the exporter would try to look at the value.
+        num_ranks = cast(int, k[0].item())
+        # What the exporter must know of a size that it cannot see.
+        torch._check(num_ranks >= 1)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        torch._check(num_ranks <= scores_BV.shape[1])  # type: ignore[no-untyped-call]  # as above
+        top = torch.topk(scores_BV, num_ranks, dim=1)
+        return top.indices, top.values
+
+
+def export_graph(model: SequenceModel, path: Path) -> None:
+    """Write the ONNX graph of a model: any batch size, any length up to `max_length`, any k up to num_items."""
+    graph = RankingGraph(model).eval()
+    # Two unequal rows, one of them padded: an example of size 1 would be taken for a constant.
+    items_BL = torch.tensor([[1, 1], [1, 0]])
+    example = (items_BL, torch.tensor([1]), torch.zeros(2, model.config.num_items + 1))
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(GRAPH.inputs),
+            output_names=list(GRAPH.outputs),
+            dynamic_shapes={"items": {0: batch, 1: length}, "k": None, "adjust": {0: batch}},
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch.onnx.export gave no program")
+    for node in program.model.graph.all_nodes():
+        # Stack traces of this machine, several times the size of a small model.
+        node.metadata_props.clear()
+        node.doc_string = None
+    num_bytes = sum(value.numel() * value.element_size() for value in model.parameters())
+    program.save(str(path), external_data=num_bytes > INLINE_WEIGHTS_LIMIT)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns about itself: axes that it merges, calls that a later torch drops, packages that it does not
+    need."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_parity(model: SequenceModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
+    """Rank random histories with the graph and with the model; returns the largest difference of a score.
+
+    Every batch mixes lengths, from a history without items to one longer than the model reads, and hides some items.
+
+    Raises:
+        ExportError: a score differs by more than `PARITY_TOLERANCE`, or the order is not by falling score and rising
+        index.
+    """
+    num_items, max_length = model.config.num_items, model.config.max_length
+    ranker = ExactRanker(path, inputs=GRAPH.inputs, num_items=num_items, max_length=max_length)
+    rng = np.random.default_rng(0)
+    lengths = sorted({0, 1, 2, 3, 5, max_length // 2, max_length - 1, max_length})
+    worst = 0.0
+    for size in batch_sizes:
+        for longest in lengths:
+            histories = [
+                random_history(rng, num_items, longest if row == 0 else int(rng.integers(0, longest + 1)))
+                for row in range(size)
+            ]
+            adjust_BV = rng.normal(size=(size, num_items + 1)).astype(np.float32)
+            adjust_BV[rng.random(adjust_BV.shape) < 0.1] = -np.inf
+            adjust_BV[:, 1] = 0  # at least one item is eligible
+            expected_BV = score_all_positions(model, histories) + adjust_BV
+            for expected_V, ranking in zip(expected_BV, ranker.rank(histories, num_items, adjust_BV), strict=True):
+                found_V = np.full(num_items + 1, -np.inf, dtype=np.float32)
+                found_V[ranking.item_indices] = ranking.scores
+                order = np.lexsort((ranking.item_indices, -ranking.scores))
+                is_eligible = np.isfinite(expected_V)
+                if not np.array_equal(is_eligible, np.isfinite(found_V)):
+                    raise ExportError(f"batch of {size}, length {longest}: the graph hides other items than the model")
+                if not np.array_equal(order, np.arange(len(order))):
+                    raise ExportError(f"batch of {size}, length {longest}: ranks are not by score and item index")
+                scale = max(1.0, float(np.abs(expected_V[is_eligible]).max()))
+                difference = float(np.abs(found_V[is_eligible] - expected_V[is_eligible]).max())
+                if not difference <= PARITY_TOLERANCE * scale:
+                    raise ExportError(
+                        f"batch of {size}, length {longest}: a score of the graph is {difference:.2e} off, "
+                        f"at most {PARITY_TOLERANCE * scale:.2e} is allowed"
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def score_all_positions(model: SequenceModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+    """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
+    items_BL = pad_items([history.items for history in histories], model.config.max_length)
+    newest_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
+    with torch.inference_mode():
+        states_BLD = model.eval()(items_BL)
+        scores: NDArray[np.float32] = model.scores(states_BLD[torch.arange(len(newest_B)), newest_B]).numpy()
+    return scores
+
+
+def random_history(rng: np.random.Generator, num_items: int, length: int) -> ItemSequence:
+    """A history that belongs to no user: uniform items, one a minute, all of event type 1."""
+    items = rng.integers(1, num_items + 1, length).tolist()
+    return ItemSequence(items, [1_700_000_000_000 + 60_000 * step for step in range(length)], [1] * length)
