@@ -135,7 +135,7 @@ class PreparedData:
             prepared = orjson.loads((folder / PREPARED_FILE).read_bytes())
             rows = pl.read_parquet(folder / INTERACTIONS_FILE)
             item_ids = pl.read_parquet(folder / ITEMS_FILE, columns=["item_id"])["item_id"].to_list()
-        except OSError as error:
+        except (OSError, orjson.JSONDecodeError, pl.exceptions.ComputeError) as error:
             raise DataError(
                 f"{folder} is not a data folder ({error}); make one with python -m scripts.prepare"
             ) from error
