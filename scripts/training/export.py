@@ -47,7 +47,7 @@ from scripts.training.run_folder import (
 )
 
 SCORE_TOLERANCE = 1e-3
-"""How far a score of a reference case may be off where the artifact is loaded: other processors add in another order."""
+"""How far a score of a reference case may be off wherever it is replayed: other processors add in another order."""
 REFERENCE_TOP = 10
 
 

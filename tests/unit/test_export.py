@@ -15,7 +15,7 @@ from app.ranking.ranker import ItemSequence
 from scripts.training import export
 from scripts.training.config import TrainingConfig
 from scripts.training.export import export_run
-from scripts.training.graph import ExportError
+from scripts.training.graph import ExportError, export_graph
 from scripts.training.model import SequenceModel
 from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, ModelScorer, Run, RunConfig, RunError
 from scripts.training.synthetic import write_sequences
@@ -85,9 +85,8 @@ def test_graph_that_ranks_otherwise_leaves_nothing_behind(
 ) -> None:
     def another_model(model: SequenceModel, path: Path) -> None:
         torch.manual_seed(1)
-        original(SequenceModel(replace(model.config)), path)
+        export_graph(SequenceModel(model.config), path)
 
-    original = export.export_graph
     monkeypatch.setattr(export, "export_graph", another_model)
     with pytest.raises(ExportError, match="a score of the graph is"):
         export_run(run, tmp_path / "artifacts")
