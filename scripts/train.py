@@ -115,6 +115,11 @@ def _train(data: PreparedData, config: TrainingConfig, output: Path, *, with_ref
         f"best epoch {best['epoch']} of {outcome.num_epochs}: validation "
         f"hit_rate@10 {best['hit_rate@10']:.4f}, {WATCHED_METRIC} {best[WATCHED_METRIC]:.4f}"
     )
+    if outcome.by_share:
+        reached = ", ".join(f"{share:g}: {value:.4f}" for share, value in outcome.by_share.items())
+        print(
+            f"share of sequential rules {outcome.share_of_rules:g}, by validation {WATCHED_METRIC} of each: {reached}"
+        )
     if with_refit:
         with ProgressBar("refit", data.everything, best["epoch"]) as bar:
             refit(data, config, output, num_epochs=best["epoch"], observer=bar)

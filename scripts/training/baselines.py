@@ -136,7 +136,7 @@ def cosine_neighbours(train: Interactions, num_items: int, neighbours: int) -> s
     blocks = []
     for start in range(0, num_items + 1, ITEMS_PER_BLOCK):
         block = sp.csr_array(unit_VU[start : start + ITEMS_PER_BLOCK] @ unit_UV)
-        blocks.append(_largest_of_rows(block, neighbours + 1))
+        blocks.append(largest_of_rows(block, neighbours + 1))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
 
 
@@ -146,7 +146,7 @@ def _shares(matrix_VV: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.diags_array((1 / np.maximum(sums_V, 1e-12)).astype(np.float32)) @ matrix_VV)
 
 
-def _largest_of_rows(matrix: sp.csr_array, count: int) -> sp.csr_array:
+def largest_of_rows(matrix: sp.csr_array, count: int) -> sp.csr_array:
     """The `count` largest entries of each row; which of equal ones at the border stay is left open."""
     kept = []
     for row in range(matrix.shape[0]):

@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Results by the scorer's name, the model's first.
+    """Results by the scorer's name: the model's first, then those of its parts alone, then the baselines'.
 
     `as_served` repeats the evaluation with only the newest `history_cap` events of each history; None where no
     history is longer, because the two protocols are then one.
@@ -38,26 +38,32 @@ class Comparison:
     """Baseline → headline metric → interval of model − baseline, paired by case."""
     as_served: dict[str, EvaluationResult] | None
     history_cap: int
+    parts: tuple[str, ...] = ()
+    """Names of the model's parts: what each contributes is the model's result minus what is left without it."""
+
+    @property
+    def baselines(self) -> list[str]:
+        return [name for name in self.results if name != MODEL and name not in self.parts]
 
     @property
     def best_baseline(self) -> str:
         """By NDCG@10."""
-        baselines = [name for name in self.results if name != MODEL]
-        return max(baselines, key=lambda name: self.results[name].metrics["ndcg@10"])
+        return max(self.baselines, key=lambda name: self.results[name].metrics["ndcg@10"])
 
     def as_json(self) -> dict[str, Any]:
         """`protocol`, `model` and `baselines` are what a manifest takes over; the rest explains them."""
         return {
             "protocol": self.protocol,
             MODEL: self.results[MODEL].metrics,
-            "baselines": {name: result.metrics for name, result in self.results.items() if name != MODEL},
+            "parts": {name: self.results[name].metrics for name in self.parts},
+            "baselines": {name: self.results[name].metrics for name in self.baselines},
             "intervals": _plain(self.intervals),
             "differences": _plain(self.differences),
             "as_served": self.as_served
             and {
                 "history_cap": self.history_cap,
                 MODEL: self.as_served[MODEL].metrics,
-                "baselines": {name: result.metrics for name, result in self.as_served.items() if name != MODEL},
+                "baselines": {name: self.as_served[name].metrics for name in self.baselines},
             },
             "by_history_length": {
                 name: [asdict(group) for group in result.by_history_length] for name, result in self.results.items()
@@ -73,6 +79,7 @@ def compare(
     data: PreparedData,
     part: Part,
     *,
+    parts: Mapping[str, Scorer] | None = None,
     history_cap: int,
     exclude_seen: bool | None = None,
     progress: Callable[[str, int, int], object] = lambda _name, _done, _total: None,
@@ -83,6 +90,7 @@ def compare(
         scorer: the model, which must have learnt from `data.train` alone.
         data: prepared data with cases in `part`.
         part: validation or test.
+        parts: of the model, by name, evaluated alone.
         history_cap: events of a user that the service keeps.
         exclude_seen: mask the items of the history; by default what the data say.
         progress: told what is being evaluated, how many cases are done and how many there are.
@@ -90,7 +98,7 @@ def compare(
     cases = data.cases(part)
     masks_seen = data.exclude_seen if exclude_seen is None else exclude_seen
     progress("fitting baselines", 0, len(cases))
-    scorers: dict[str, Scorer] = {MODEL: scorer, **fit_baselines(data.train, data.num_items)}
+    scorers: dict[str, Scorer] = {MODEL: scorer, **(parts or {}), **fit_baselines(data.train, data.num_items)}
 
     def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
         return {
@@ -128,6 +136,7 @@ def compare(
         },
         as_served=run_all(history_cap, ", as served") if is_capped else None,
         history_cap=history_cap,
+        parts=tuple(parts or {}),
     )
 
 

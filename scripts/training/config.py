@@ -36,6 +36,7 @@ class TrainingConfig:
                    weights themselves
     patience       epochs without a better validation NDCG@10 before training stops
     validation_cases  at most so many, drawn once by seed
+    followers      rules kept per item for the mixture with sequential rules, whose share validation decides; 0: none
     precision      of matrix products: auto takes bfloat16 where it is faster
     """
 
@@ -60,6 +61,7 @@ class TrainingConfig:
     max_epochs: int = 100
     patience: int = 10
     validation_cases: int = 10_000
+    followers: int = 100
     precision: Precision = "auto"
     device: Device = "auto"
     seed: int = 1
@@ -140,7 +142,10 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{name: ("in [0, 1)", lambda value: 0 <= value < 1) for name in ("dropout", "average_decay")},
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
-        **{name: ("0 or more", lambda value: value >= 0) for name in ("weight_decay", "warmup_steps", "seed")},
+        **{
+            name: ("0 or more", lambda value: value >= 0)
+            for name in ("weight_decay", "warmup_steps", "seed", "followers")
+        },
         "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
     }
     faults = []

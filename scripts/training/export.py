@@ -37,7 +37,7 @@ from scripts.training.graph import (
     random_history,
     score_all_positions,
 )
-from scripts.training.model import SequenceModel
+from scripts.training.model import NextItemModel
 from scripts.training.run_folder import (
     BEST_FILE,
     EVALUATION_FILE,
@@ -51,7 +51,7 @@ SCORE_TOLERANCE = 1e-3
 REFERENCE_TOP = 10
 
 
-def reference_cases(model: SequenceModel) -> tuple[ReferenceCase, ...]:
+def reference_cases(model: NextItemModel) -> tuple[ReferenceCase, ...]:
     """Synthetic histories of typical and extreme lengths with the ranking that torch computes for them."""
     rng = np.random.default_rng(1)
     num_items, max_length = model.config.num_items, model.config.max_length
@@ -140,7 +140,11 @@ def _manifest(run: Run, version: str, now: datetime, metrics: Metrics | None, fi
             "cleaning": data.cleaning,
             "config": data.config,
         },
-        training={**dataclasses.asdict(run.config.training), "num_epochs": run.num_epochs},
+        training={
+            **dataclasses.asdict(run.config.training),
+            "num_epochs": run.num_epochs,
+            "share_of_rules": run.model.share,
+        },
         refit=run.refit,
         data_fingerprint=data.fingerprint,
         metrics=metrics,

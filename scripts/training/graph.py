@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from app.artifacts.manifest import Graph
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.model import SequenceModel
-from scripts.training.run_folder import pad_items
+from scripts.training.model import NextItemModel
+from scripts.training.scorer import pad_items
 
 GRAPH = Graph(inputs=("items", "k", "adjust"))
 OPSET = 20
@@ -37,12 +37,12 @@ class ExportError(Exception):
 class RankingGraph(nn.Module):
     """What becomes `model.onnx`: see `app.artifacts.manifest.Graph` for names, types and order."""
 
-    def __init__(self, model: SequenceModel) -> None:
+    def __init__(self, model: NextItemModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, items: Tensor, k: Tensor, adjust: Tensor) -> tuple[Tensor, Tensor]:
-        scores_BV = self.model.scores(self.model.last_state(items)) + adjust
+        scores_BV = self.model.next_scores(items) + adjust
         # Not int(…): the exporter would try to look at the value.
         num_ranks = cast(int, k[0].item())
         # What the exporter must know of a size that it cannot see.
@@ -52,7 +52,7 @@ class RankingGraph(nn.Module):
         return top.indices, top.values
 
 
-def export_graph(model: SequenceModel, path: Path) -> None:
+def export_graph(model: NextItemModel, path: Path) -> None:
     """Write the ONNX graph of a model: any batch size, any length up to `max_length`, any k up to num_items."""
     graph = RankingGraph(model).eval()
     # Two unequal rows, one of them padded: an example of size 1 would be taken for a constant.
@@ -76,7 +76,7 @@ def export_graph(model: SequenceModel, path: Path) -> None:
         # Stack traces of this machine, several times the size of a small model.
         node.metadata_props.clear()
         node.doc_string = None
-    num_bytes = sum(value.numel() * value.element_size() for value in model.parameters())
+    num_bytes = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
     program.save(str(path), external_data=num_bytes > INLINE_WEIGHTS_LIMIT)
 
 
@@ -95,7 +95,7 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_parity(model: SequenceModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
+def check_parity(model: NextItemModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
     """Rank random histories with the graph and with the model; returns the largest difference of a score.
 
     Every batch mixes lengths, from a history without items to one longer than the model reads, and hides some items.
@@ -139,13 +139,11 @@ def check_parity(model: SequenceModel, path: Path, *, batch_sizes: Sequence[int]
     return worst
 
 
-def score_all_positions(model: SequenceModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+def score_all_positions(model: NextItemModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
     """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
     items_BL = pad_items([history.items for history in histories], model.config.max_length)
-    newest_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
     with torch.inference_mode():
-        states_BLD = model.eval()(items_BL)
-        scores: NDArray[np.float32] = model.scores(states_BLD[torch.arange(len(newest_B)), newest_B]).numpy()
+        scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL).numpy()
     return scores
 
 

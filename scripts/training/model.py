@@ -10,7 +10,7 @@ item, so a sequence reads the same however far it is padded, and causal attentio
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,21 @@ class ModelConfig:
             raise ValueError(f"every size of a model is at least 1, found {self}")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
+
+
+class NextItemModel(Protocol):
+    """What can be evaluated and exported: this model, or one that mixes it with something else."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def next_scores(self, items_BL: Tensor) -> Tensor:
+        """(B, V): a score for every item after the newest one; column 0, the padding, is −inf."""
+        ...
+
+    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+        """The same the way training computes it: every position through every layer, then the newest one picked."""
+        ...
 
 
 class Attention(nn.Module):
@@ -162,6 +177,15 @@ class SequenceModel(nn.Module):
         last_block = self.blocks[-1]
         assert isinstance(last_block, Block)  # noqa: S101 - ModuleList forgets the type of what it holds
         return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None])).squeeze(1)
+
+    def next_scores(self, items_BL: Tensor) -> Tensor:
+        """See `NextItemModel`."""
+        return self.scores(self.last_state(items_BL))
+
+    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+        """See `NextItemModel`."""
+        newest_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
+        return self.scores(at_column(self(items_BL), newest_B).squeeze(1))
 
     def scores(self, states_XD: Tensor) -> Tensor:
         """(X, V): inner products with the item embeddings; column 0, the padding, is −inf."""

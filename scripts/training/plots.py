@@ -28,6 +28,7 @@ CSS_VARIABLES = {
 }
 LABELS = {
     MODEL: "Segue",
+    "attention_alone": "Attention alone",
     "popularity": "Popularity",
     "markov": "Markov chain",
     "item_knn": "Item-kNN",

@@ -10,6 +10,8 @@ from scripts.training.interactions import PreparedData
 FULL_CATALOGUE_LIMIT = 20_000
 """Items up to which the loss is taken over all of them; beyond, the product of states and catalogue is most of the
 work."""
+RULES_LIMIT = 100_000
+"""Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
 STEPS_BUDGET = 30_000_000
 """Steps from item to item that a training may take in all: tens of minutes on two cores, hours are left to --config."""
 
@@ -55,11 +57,13 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         learning_rate=2e-3,
         max_epochs=max_epochs,
         patience=5,
+        followers=100 if statistics.num_items <= RULES_LIMIT else 20,
     )
     return config, {
         "max_length": f"9 of 10 histories have at most {statistics.long_history} events; 200 is the longest",
         "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
         "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
+        "followers": f"rules for {statistics.num_items:,} items; validation decides their share",
         "max_epochs": f"at most {STEPS_BUDGET:,} steps in all",
     }

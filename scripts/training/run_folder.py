@@ -3,9 +3,10 @@
 config.json       the resolved experiment, the data it was trained on, why the recipe chose what it chose
 checkpoint.pt     everything needed to go on after an interruption, as of the last finished epoch
 best.pt           the weights of the best epoch
+fusion.pt         the rules that they are mixed with, and the share that validation gave to the rules
 history.jsonl     one line per epoch
 tensorboard/      the same, for TensorBoard
-refit/            checkpoint.pt, history.jsonl and weights.pt of the training on everything, where there was one
+refit/            checkpoint.pt, history.jsonl, weights.pt, fusion.pt: the training on everything, where there was one
 evaluation.json, report.html   written by evaluate
 """
 
@@ -16,14 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from app.ranking.ranker import ItemSequence
 from scripts.training.config import ConfigError, TrainingConfig
+from scripts.training.fusion import FusedModel, RuleTable
 from scripts.training.interactions import PreparedData
 from scripts.training.model import SequenceModel
+from scripts.training.scorer import ModelScorer
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -31,6 +31,7 @@ BEST_FILE = "best.pt"
 HISTORY_FILE = "history.jsonl"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
+FUSION_FILE = "fusion.pt"
 TENSORBOARD_FOLDER = "tensorboard"
 REFIT_FOLDER = "refit"
 REFIT_WEIGHTS_FILE = "weights.pt"
@@ -53,22 +54,6 @@ class RunConfig:
     reasons: Mapping[str, str]
 
 
-class ModelScorer:
-    """The torch model behind `evaluation.Scorer`: the newest `max_length` items of each history, scores of the whole
-    catalogue."""
-
-    def __init__(self, model: SequenceModel) -> None:
-        self._model = model.eval()
-
-    def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
-        """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
-        device = self._model.hide_padding.device
-        items_BL = pad_items([history.items for history in histories], self._model.config.max_length).to(device)
-        with torch.inference_mode():
-            scores: NDArray[np.float32] = self._model.scores(self._model.last_state(items_BL)).float().cpu().numpy()
-        return scores
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished run: the model, the data it came from, how training went."""
@@ -76,7 +61,7 @@ class Run:
     folder: Path
     config: RunConfig
     data: PreparedData
-    model: SequenceModel
+    model: FusedModel
     scorer: ModelScorer
     history: list[dict[str, Any]]
     refit: bool
@@ -101,9 +86,28 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
     path = folder / weights
     if not path.is_file():
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
-    model = SequenceModel(config.training.model_config(config.num_items))
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    attention = SequenceModel(config.training.model_config(config.num_items))
+    attention.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model = FusedModel(attention, *read_fusion(folder))
     return Run(run, config, data, model, ModelScorer(model), read_history(folder), refit)
+
+
+def write_fusion(folder: Path, rules: RuleTable | None, share: float) -> None:
+    """Keep what the weights in `folder` are mixed with; None and 0 where they rank alone."""
+    content: dict[str, Any] = {"share": share}
+    if rules is not None:
+        content |= {"items": rules.items_VN, "weights": rules.weights_VN}
+    save_tensors(folder / FUSION_FILE, content)
+
+
+def read_fusion(folder: Path) -> tuple[RuleTable | None, float]:
+    """Raises RunError where training ended before it was written."""
+    path = folder / FUSION_FILE
+    if not path.is_file():
+        raise RunError(f"{path} does not exist; finish the training with python -m scripts.train --resume")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    rules = RuleTable(content["items"], content["weights"]) if "items" in content else None
+    return rules, content["share"]
 
 
 def is_refitted(run: Path) -> bool:
@@ -184,12 +188,3 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:
-    """int64 (len(rows), longest row or 1): the newest `max_length` of each row, 0 after them."""
-    newest = [np.asarray(row, dtype=np.int64)[-max_length:] for row in rows]
-    padded_BL = np.zeros((len(newest), max(1, *(len(row) for row in newest), 1)), dtype=np.int64)
-    for padded_L, row in zip(padded_BL, newest, strict=True):
-        padded_L[: len(row)] = row
-    return torch.from_numpy(padded_BL)

@@ -7,8 +7,8 @@ that is resumed ends with the weights of one that was never interrupted.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
 from scripts.training.evaluation import evaluate
+from scripts.training.fusion import fuse, learn_rules
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
 from scripts.training.model import SequenceModel
@@ -29,12 +30,17 @@ from scripts.training.run_folder import (
     REFIT_WEIGHTS_FILE,
     TENSORBOARD_FOLDER,
     WATCHED_METRIC,
-    ModelScorer,
     RunError,
+    read_fusion,
     read_history,
     save_tensors,
+    write_fusion,
     write_history,
 )
+from scripts.training.scorer import ModelScorer
+
+FUSION_CASES = 3000
+"""So many validation cases decide the share of the rules at most: each is ranked once per share."""
 
 
 class Observer(Protocol):
@@ -49,10 +55,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`best` is the record of the best epoch (of the last one where nothing validates)."""
+    """`best` is the record of the best epoch (of the last one where nothing validates).
+
+    share_of_rules: what validation gave to the rules; `by_share` the watched metric that each share reached.
+    """
 
     best: dict[str, Any]
     num_epochs: int
+    share_of_rules: float = 0.0
+    by_share: Mapping[float, float] = field(default_factory=dict)
 
 
 def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Observer) -> Outcome:
@@ -63,7 +74,7 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
     Raises:
         RunError: no user can validate or teach, no CUDA device where one is asked for, or a loss that is not finite.
     """
-    cases = _validation_cases(data, config)
+    cases = _validation_cases(data, config.validation_cases, config.seed)
     item_counts = data.train.item_counts(data.num_items)
 
     def validate(model: SequenceModel) -> dict[str, float]:
@@ -78,7 +89,17 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
         )
         return dict(result.metrics)
 
-    return _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, observer)
+    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, observer)
+    if config.followers == 0:
+        write_fusion(run, None, 0.0)
+        return outcome
+    attention = SequenceModel(config.model_config(data.num_items))
+    attention.load_state_dict(torch.load(run / BEST_FILE, map_location="cpu", weights_only=True))
+    rules = learn_rules(data.train, data.num_items, config.followers)
+    some_cases = _validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
+    model, by_share = fuse(attention, rules, data, some_cases)
+    write_fusion(run, rules if model.share else None, model.share)
+    return replace(outcome, share_of_rules=model.share, by_share=by_share)
 
 
 def refit(data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: int, observer: Observer) -> Outcome:
@@ -87,7 +108,10 @@ def refit(data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: 
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    return _epochs(data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer)
+    outcome = _epochs(data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer)
+    _, share = read_fusion(run)
+    write_fusion(folder, learn_rules(data.everything, data.num_items, config.followers) if share else None, share)
+    return outcome
 
 
 def _epochs(
@@ -173,13 +197,13 @@ def _best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return max(history, key=lambda record: float(record[WATCHED_METRIC]))
 
 
-def _validation_cases(data: PreparedData, config: TrainingConfig) -> Cases:
+def _validation_cases(data: PreparedData, at_most: int, seed: int) -> Cases:
     cases = data.cases("validation")
     if len(cases) == 0:
         raise RunError("the prepared data have no validation case: no user has three events or more")
-    if len(cases) <= config.validation_cases:
+    if len(cases) <= at_most:
         return cases
-    rng = np.random.default_rng(config.seed)
-    chosen = np.sort(rng.choice(len(cases), config.validation_cases, replace=False))
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.choice(len(cases), at_most, replace=False))
     histories = cases.histories.prefixes(chosen, cases.histories.lengths[chosen])
     return Cases(histories, cases.targets[chosen], cases.user_indices[chosen])

@@ -15,9 +15,11 @@ from app.ranking.ranker import ItemSequence
 from scripts.training import export
 from scripts.training.config import TrainingConfig
 from scripts.training.export import export_run
+from scripts.training.fusion import FusedModel
 from scripts.training.graph import ExportError, export_graph
 from scripts.training.model import SequenceModel
-from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, ModelScorer, Run, RunConfig, RunError
+from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, Run, RunConfig, RunError
+from scripts.training.scorer import ModelScorer
 from scripts.training.synthetic import write_sequences
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -36,7 +38,7 @@ def run(tmp_path: Path) -> Run:
     (folder / BEST_FILE).touch()
     config = TrainingConfig(max_length=4, dim=8, num_blocks=1)
     torch.manual_seed(0)
-    model = SequenceModel(config.model_config(5)).eval()
+    model = FusedModel(SequenceModel(config.model_config(5)).eval(), None, 0)
     history = [{"epoch": 1, "ndcg@10": 0.2}, {"epoch": 2, "ndcg@10": 0.3}, {"epoch": 3, "ndcg@10": 0.3}]
     run_config = RunConfig(config, str(data.folder), data.fingerprint, 5, {})
     return Run(folder, run_config, data, model, ModelScorer(model), history, refit=False)

@@ -1,0 +1,124 @@
+"""Fusion: the model's distribution of the next item mixed with that of sequential rules, in one graph.
+
+    p(b | history) = (1 − share) · softmax(attention scores)_b + share · rules_b / Σ rules
+
+Attention generalises, rules remember which item followed which; on small and sparse data each knows what the other does
+not. The rules are learnt from the same events as the model, in seconds; `share` is chosen on validation, whose targets
+neither part has seen. Scores are logarithms of p, so a difference of scores means the same for every history.
+
+Shapes: B batch, L length, R newest items that the rules read, N followers kept per item, V catalogue with padding.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scripts.training.baselines import largest_of_rows, sequential_rules
+from scripts.training.evaluation import evaluate
+from scripts.training.interactions import Cases, Interactions, PreparedData
+from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.scorer import ModelScorer
+
+RULES_READ = 10
+"""R: as many items of the history do the rules look at, each counting `RULE_DECAY` of the one after it."""
+RULE_DECAY = 0.7
+SHARES = tuple(round(0.1 * step, 1) for step in range(10))
+LOWEST_LOGARITHM = -80.0
+"""exp of it is still a float32; an item that far down is not told apart from others."""
+
+
+@dataclass(frozen=True)
+class RuleTable:
+    """The N best followers of every item: indices int32 (V, N), 0 where there are fewer, and weights float32 (V, N)."""
+
+    items_VN: Tensor
+    weights_VN: Tensor
+
+
+def learn_rules(interactions: Interactions, num_items: int, followers: int) -> RuleTable:
+    """The `followers` heaviest sequential rules of each item; see `baselines.sequential_rules` for their weights."""
+    rules = largest_of_rows(sequential_rules(interactions, num_items).matrix_VV, followers)
+    counts_V = np.diff(rules.indptr)
+    columns = np.arange(len(rules.indices)) - np.repeat(rules.indptr[:-1], counts_V)
+    rows = np.repeat(np.arange(num_items + 1), counts_V)
+    items_VN = np.zeros((num_items + 1, followers), dtype=np.int32)
+    weights_VN = np.zeros((num_items + 1, followers), dtype=np.float32)
+    items_VN[rows, columns] = rules.indices
+    weights_VN[rows, columns] = rules.data
+    return RuleTable(torch.from_numpy(items_VN), torch.from_numpy(weights_VN))
+
+
+class FusedModel(nn.Module):
+    """A trained attention model and the rules it is mixed with; without rules, the attention model alone."""
+
+    items_VN: Tensor
+    weights_VN: Tensor
+    decay_R: Tensor
+
+    def __init__(self, attention: SequenceModel, rules: RuleTable | None, share: float) -> None:
+        """share: what the rules contribute, above 0 and below 1; 0 without rules."""
+        super().__init__()
+        if not (0 < share < 1 if rules is not None else share == 0):
+            raise ValueError(f"a share in (0, 1) belongs to rules and 0 to none, found {share}")
+        self.attention = attention
+        self.share = share
+        if rules is not None:
+            self.register_buffer("items_VN", rules.items_VN)
+            self.register_buffer("weights_VN", rules.weights_VN)
+            self.register_buffer("decay_R", RULE_DECAY ** torch.arange(RULES_READ, dtype=torch.float32))
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.attention.config
+
+    def next_scores(self, items_BL: Tensor) -> Tensor:
+        """(B, V): with rules the logarithm of p; column 0 is −inf."""
+        return self._fused(self.attention.next_scores(items_BL), items_BL)
+
+    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+        """See `model.NextItemModel`."""
+        return self._fused(self.attention.next_scores_of_full_pass(items_BL), items_BL)
+
+    def _fused(self, scores_BV: Tensor, items_BL: Tensor) -> Tensor:
+        if self.share == 0:
+            return scores_BV
+        rules_BV = self.rule_scores(items_BL)
+        # Not + ε: the exporter drops a small addend. A history without rules keeps the order of its attention scores.
+        rules_BV = rules_BV / rules_BV.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        logarithm_BV = torch.log_softmax(scores_BV, dim=1).clamp(min=LOWEST_LOGARITHM)
+        mixed_BV = torch.log((1 - self.share) * logarithm_BV.exp() + self.share * rules_BV)
+        return mixed_BV + self.attention.hide_padding
+
+    def rule_scores(self, items_BL: Tensor) -> Tensor:
+        """(B, V): the weights of all rules from the newest R items, each with its decay, summed by follower."""
+        last_B1 = (items_BL != 0).sum(dim=1, keepdim=True) - 1
+        column_BR = last_B1 - torch.arange(RULES_READ, device=items_BL.device)
+        newest_BR = torch.where(column_BR >= 0, items_BL.gather(1, column_BR.clamp(min=0)), 0)
+        weights_BRN = self.weights_VN[newest_BR] * self.decay_R[:, None]
+        empty_BV = torch.zeros(items_BL.shape[0], self.config.num_items + 1, device=items_BL.device)
+        return empty_BV.scatter_add(1, self.items_VN[newest_BR].flatten(1).long(), weights_BRN.flatten(1))
+
+
+def fuse(
+    attention: SequenceModel, rules: RuleTable, data: PreparedData, cases: Cases
+) -> tuple[FusedModel, dict[float, float]]:
+    """The mixture with the best NDCG@10 on the cases (the smallest share of equal ones), and what each share reached.
+
+    `cases` are validation cases; `attention` and `rules` have learnt from `data.train` alone.
+    """
+    reached: dict[float, float] = {}
+    for share in SHARES:
+        result = evaluate(
+            ModelScorer(FusedModel(attention, rules if share else None, share)),
+            cases,
+            num_items=data.num_items,
+            item_counts=data.train.item_counts(data.num_items),
+            exclude_seen=data.exclude_seen,
+            cutoffs=(10,),
+            with_coverage=False,
+        )
+        reached[share] = result.metrics["ndcg@10"]
+    share = max(SHARES, key=lambda each: reached[each])
+    return FusedModel(attention, rules if share else None, share), reached

@@ -1,0 +1,36 @@
+"""A torch model as one of the scoring functions that `evaluation` ranks with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from app.ranking.ranker import ItemSequence
+from scripts.training.model import NextItemModel
+
+
+class ModelScorer:
+    """`evaluation.Scorer` over the newest `max_length` items of each history."""
+
+    def __init__(self, model: NextItemModel) -> None:
+        self._model = model
+        assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
+        self._device = next(model.eval().parameters()).device
+
+    def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
+        items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self._model.next_scores(items_BL.to(self._device)).float().cpu().numpy()
+        return scores
+
+
+def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:
+    """int64 (len(rows), longest row or 1): the newest `max_length` of each row, 0 after them."""
+    newest = [np.asarray(row, dtype=np.int64)[-max_length:] for row in rows]
+    padded_BL = np.zeros((len(newest), max(1, *(len(row) for row in newest), 1)), dtype=np.int64)
+    for padded_L, row in zip(padded_BL, newest, strict=True):
+        padded_L[: len(row)] = row
+    return torch.from_numpy(padded_BL)

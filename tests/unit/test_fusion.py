@@ -1,0 +1,120 @@
+"""The mixture against probabilities computed one by one, the rules against the baseline that they come from."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.ranking.exact import ExactRanker
+from app.ranking.ranker import ItemSequence
+from scripts.training.baselines import sequential_rules
+from scripts.training.fusion import SHARES, FusedModel, RuleTable, fuse, learn_rules
+from scripts.training.graph import GRAPH, check_parity, export_graph
+from scripts.training.interactions import Interactions
+from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.scorer import pad_items
+from scripts.training.synthetic import write_sequences
+
+NUM_ITEMS, MAX_LENGTH = 12, 15
+
+
+def attention() -> SequenceModel:
+    torch.manual_seed(0)
+    return SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
+
+
+def random_interactions(num_users: int = 30) -> Interactions:
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(2, 20, num_users)
+    items = rng.integers(1, NUM_ITEMS + 1, lengths.sum()).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Interactions(items, np.arange(len(items), dtype=np.int64), np.ones(len(items), np.uint8), offsets)
+
+
+def rules_by_hand() -> RuleTable:
+    """After item 1: item 2 with weight 3, item 3 with weight 1. After item 2: item 3 with weight 2."""
+    items_VN = torch.zeros(NUM_ITEMS + 1, 2, dtype=torch.int32)
+    weights_VN = torch.zeros(NUM_ITEMS + 1, 2)
+    items_VN[1], weights_VN[1] = torch.tensor([2, 3]), torch.tensor([3.0, 1.0])
+    items_VN[2], weights_VN[2] = torch.tensor([3, 0]), torch.tensor([2.0, 0.0])
+    return RuleTable(items_VN, weights_VN)
+
+
+def test_rules_sum_over_the_newest_items_each_decayed() -> None:
+    model = FusedModel(attention(), rules_by_hand(), 0.5)
+    scores_BV = model.rule_scores(torch.tensor([[1, 2, 0], [2, 1, 0], [5, 0, 0], [0, 0, 0]]))
+    # [1, 2]: item 2 is the newest, item 1 counts 0.7.
+    assert scores_BV[0, 2].item() == pytest.approx(0.7 * 3)
+    assert scores_BV[0, 3].item() == pytest.approx(0.7 * 1 + 2)
+    assert scores_BV[1, 2].item() == pytest.approx(3)
+    assert scores_BV[1, 3].item() == pytest.approx(1 + 0.7 * 2)
+    assert scores_BV[2:].abs().sum() == 0
+
+
+def test_all_rules_of_a_table_score_like_the_baseline() -> None:
+    interactions = random_interactions()
+    model = FusedModel(attention(), learn_rules(interactions, NUM_ITEMS, followers=NUM_ITEMS), 0.5)
+    baseline = sequential_rules(interactions, NUM_ITEMS)
+    histories = [interactions.item_sequence(user) for user in range(interactions.num_users)]
+    found = model.rule_scores(pad_items([history.items for history in histories], 20)).numpy()
+    expected = np.array(baseline(histories)) - baseline._fallback_V  # popularity decides its ties, the rules have none
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=1e-5)
+
+
+def test_table_keeps_the_heaviest_followers() -> None:
+    interactions = random_interactions()
+    whole = learn_rules(interactions, NUM_ITEMS, followers=NUM_ITEMS).weights_VN.sort(descending=True).values
+    part = learn_rules(interactions, NUM_ITEMS, followers=3).weights_VN.sort(descending=True).values
+    torch.testing.assert_close(part, whole[:, :3])
+
+
+def test_score_is_the_logarithm_of_the_mixed_probabilities() -> None:
+    model = FusedModel(attention(), rules_by_hand(), 0.25)
+    items_BL = torch.tensor([[4, 1]])
+    with torch.inference_mode():
+        logits = model.attention.next_scores(items_BL)[0, 1:].tolist()
+        found = model.next_scores(items_BL)[0].tolist()
+    total = sum(math.exp(logit) for logit in logits)
+    rules = {2: 3 / 4, 3: 1 / 4}
+    for item, logit in enumerate(logits, start=1):
+        probability = 0.75 * math.exp(logit) / total + 0.25 * rules.get(item, 0)
+        assert found[item] == pytest.approx(math.log(probability), abs=1e-5)
+    assert found[0] == -math.inf
+    assert sum(math.exp(score) for score in found) == pytest.approx(1, abs=1e-5)
+
+
+def test_history_without_rules_keeps_the_order_of_attention() -> None:
+    model = FusedModel(attention(), rules_by_hand(), 0.5)
+    items_BL = torch.tensor([[7, 9]])
+    with torch.inference_mode():
+        alone, fused = model.attention.next_scores(items_BL)[0], model.next_scores(items_BL)[0]
+    assert alone.argsort(descending=True).tolist() == fused.argsort(descending=True).tolist()
+
+
+@pytest.mark.parametrize(("rules", "share"), [(None, 0.5), (rules_by_hand(), 0.0), (rules_by_hand(), 1.0)])
+def test_share_that_does_not_fit_the_rules_is_refused(rules: RuleTable | None, share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        FusedModel(attention(), rules, share)
+
+
+def test_share_is_the_one_that_validation_likes_best(tmp_path: Path) -> None:
+    """Everyone walks a ring and the attention is untrained: rules know the next item, attention nothing."""
+    walks = [((np.arange(9) + start) % NUM_ITEMS + 1).astype(np.int32) for start in range(NUM_ITEMS)] * 3
+    data = write_sequences(tmp_path / "ring", walks, name="ring", num_items=NUM_ITEMS, exclude_seen=True)
+    rules = learn_rules(data.train, NUM_ITEMS, followers=5)
+    model, reached = fuse(attention(), rules, data, data.cases("validation"))
+    assert set(reached) == set(SHARES)
+    assert model.share > 0
+    assert reached[model.share] == max(reached.values()) == pytest.approx(1.0)
+    assert reached[0.0] < 0.9
+
+
+def test_exported_graph_of_a_mixture_ranks_as_the_model_does(tmp_path: Path) -> None:
+    model = FusedModel(attention(), learn_rules(random_interactions(), NUM_ITEMS, followers=4), 0.6)
+    export_graph(model, tmp_path / "model.onnx")
+    assert check_parity(model, tmp_path / "model.onnx") < 1e-4
+    ranker = ExactRanker(tmp_path / "model.onnx", inputs=GRAPH.inputs, num_items=NUM_ITEMS, max_length=MAX_LENGTH)
+    (ranking,) = ranker.rank([ItemSequence([3, 5], [0, 0], [1, 1])], NUM_ITEMS)
+    assert np.exp(ranking.scores).sum() == pytest.approx(1, abs=1e-5)
