@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         progress.close()
     content = json.dumps(comparison.as_json(), indent=2, ensure_ascii=False) + "\n"
-    html = report_html(options.run.resolve().name, comparison, run.data, run.history, asdict(run.config.training))
+    experiment = {**asdict(run.config.training), "share_of_rules": run.model.share}
+    html = report_html(options.run.resolve().name, comparison, run.data, run.history, experiment)
     write_atomically(options.run / REPORT_FILE, html.encode())
     write_atomically(options.run / EVALUATION_FILE, content.encode())
     if options.json:

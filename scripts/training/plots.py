@@ -18,7 +18,8 @@ from scripts.training.evaluation import Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808")
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909")
+"""One for each scorer but the model: its part alone and four baselines."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",

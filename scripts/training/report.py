@@ -20,10 +20,11 @@ TABLE_METRICS = ("hit_rate@5", "hit_rate@10", "hit_rate@20", "ndcg@5", "ndcg@10"
 STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1b2430; --muted: #647084; --line: #e3e7ed; --accent: #0f766e;
-  --series-1: #a3adbb; --series-2: #d08a2e; --series-3: #7c6fc4; --series-4: #3f7fbf; --good: #0f766e; --bad: #b4412f; }
+  --series-1: #a3adbb; --series-2: #d08a2e; --series-3: #7c6fc4; --series-4: #3f7fbf;
+  --series-5: #b0568f; --good: #0f766e; --bad: #b4412f; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #11151b; --card: #191f28; --ink: #e6eaf0; --muted: #93a0b3; --line: #2b3440; --accent: #35c2b0;
-  --series-1: #66748a; --series-2: #e0a552; --series-3: #a79bea; --series-4: #6caee8;
+  --series-1: #66748a; --series-2: #e0a552; --series-3: #a79bea; --series-4: #6caee8; --series-5: #dd8fc0;
   --good: #35c2b0; --bad: #f08a76; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI",
@@ -55,6 +56,12 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 """
 
 
+PART_TEXT = (
+    " Segue mixes attention with sequential rules by a share that validation chose (below, under Experiment): what "
+    "each contributes is the distance to the other alone."
+)
+
+
 def report_html(
     title: str,
     comparison: Comparison,
@@ -77,7 +84,9 @@ def report_html(
         _section(
             "Beside untrained baselines",
             f"Bars end at the mean, whiskers hold it with {CONFIDENCE:.0%} confidence (bootstrap over the cases). "
-            "Every baseline learnt from the same events and went through the same evaluation.",
+            "Every baseline learnt from the same events and went through the same evaluation."
+            + PART_TEXT
+            * bool(comparison.parts),
             comparison_figure(comparison.intervals) + _differences(comparison),
         ),
     ]
