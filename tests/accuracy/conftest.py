@@ -19,6 +19,7 @@ SMALL = TrainingConfig(
     max_epochs=12,
     patience=12,
     precision="float32",
+    followers=0,
     device="cpu",
 )
 
