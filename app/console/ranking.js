@@ -108,7 +108,7 @@ export class RankingView {
 }
 
 /** Popularity counts events: 583. The model's scores have no unit: 7.31. */
-const formatScore = (score) => (Number.isInteger(score) ? score.toLocaleString("en") : score.toFixed(2));
+const formatScore = (score) => (Number.isInteger(score) ? score.toLocaleString("en") : score.toFixed(2)).replace("-", "−");
 
 function moveInWords(moved) {
   if (moved === "new") return "new in the list, ";
