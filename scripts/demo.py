@@ -43,6 +43,8 @@ def main() -> int:
     )
     parser.add_argument("--url", default="", help="a service that runs already; without it `all` starts one")
     arguments = parser.parse_args()
+    # Stopped politely it stops the service too, as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.monotonic()
     try:
         if arguments.part in ("all", "artifact", "seed"):
@@ -78,7 +80,7 @@ def make_artifact(data: Path, run: Path, artifacts: Path) -> None:
     if version is None:
         # A demo that was interrupted goes on. Left alone the recipe would train twice as long for the last few percent.
         is_begun = (run / "config.json").is_file()
-        shorter = ["--set", "dim=96", "--set", "max_epochs=18"]
+        shorter = ["--set", "dim=96", "--set", "max_epochs=15"]
         stage("train", "--data", data, "--output", run, *(["--resume"] if is_begun else shorter))
         stage("evaluate", "--run", run)
         exported = stage("export", "--run", run, "--artifacts", artifacts)
