@@ -10,10 +10,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from tests.contract.test_api_documented import SAMPLE, pretty, run, shape
+from tests.contract.test_api_documented import SAMPLE, pretty, run
 from tests.distance_model import promote, write_distance_artifact
 from tests.service import ROOT, serving
 
@@ -24,6 +25,13 @@ def block(containing: str) -> str:
     """The one sh block that holds the words."""
     (found,) = [text for text in re.findall(r"```sh\n(.*?)```", FILE.read_text(), re.DOTALL) if containing in text]
     return str(found)
+
+
+def outline(value: Any) -> Any:
+    """Names, order and types, a list by its first element: one film has one genre, another three."""
+    if isinstance(value, dict):
+        return {name: outline(part) for name, part in value.items()}
+    return [outline(part) for part in value[:1]] if isinstance(value, list) else type(value).__name__
 
 
 def test_curl_commands_run_and_answer_as_shown(tmp_path: Path) -> None:
@@ -37,7 +45,7 @@ def test_curl_commands_run_and_answer_as_shown(tmp_path: Path) -> None:
         for command, shown in samples:
             answer = run(client, command)
             assert answer.status_code == 200, command
-            assert shape(answer.json()) == shape(json.loads(shown)), command
+            assert outline(answer.json()) == outline(json.loads(shown)), command
 
 
 def test_pipeline_runs_as_shown_on_events_of_ones_own(tmp_path: Path) -> None:
