@@ -12,7 +12,8 @@ Every setting is an environment variable. A name that does not exist, or a value
 message that lists all faults. An empty value counts as not set. Settings are read once, when the service starts.
 
 Kubernetes injects variables named after every Service of the namespace: one called `segue` would give the pods
-`SEGUE_SERVICE_HOST` and the like, which are no settings. Set `enableServiceLinks: false` in the pod, or choose another name.
+`SEGUE_SERVICE_HOST` and the like, which are no settings. Set `enableServiceLinks: false` in the pod, or take another
+name.
 
 | variable | default | allowed | meaning |
 |---|---|---|---|
