@@ -11,87 +11,63 @@ from redis.asyncio import Redis
 
 from app.errors import StoreMismatch
 from app.state.connection import claim_store, connect
-from app.state.history import AppendOutcome, Event, History, HistoryEvent, Owner
+from app.state.history import Event, HistoryEvent, Owner
 from app.state.popularity import Popularity
-
-ACCEPTED, DUPLICATE, IGNORED = AppendOutcome.ACCEPTED, AppendOutcome.DUPLICATE, AppendOutcome.IGNORED
-T = 1_700_000_000_000_000
-USER = Owner("user", "u1")
-
-
-def _history(redis: Redis, **changed: Any) -> History:
-    options: dict[str, Any] = {
-        "namespace": "default", "shards": 16, "cap": 200, "ttl_days": 10, "log_max_entries": 100_000,
-        "log_max_age_days": 30, "popularity_half_life_days": 7.0,
-    }  # fmt: skip
-    return History(redis, **(options | changed))
-
-
-def _click(item_id: str, at: int = 0, owner: Owner = USER, **fields: Any) -> Event:
-    return Event(owner, item_id, "click", T + at, **fields)
-
-
-async def _items(history: History, owner: Owner = USER) -> str:
-    return "".join(event.item_id for event in await history.read(owner))
-
-
-async def _num_logged(redis: Redis, namespace: str = "default") -> int:
-    return sum([await redis.xlen(f"{namespace}:{{{shard}}}:events") for shard in range(16)])
-
+from tests.integration.histories import ACCEPTED, DUPLICATE, IGNORED, USER, T, click, item_ids, make_history, num_logged
 
 # Once
 
 
 async def test_retried_batch_is_stored_once(redis: Redis) -> None:
-    history = _history(redis)
-    batch = [_click(f"i{n}", n, Owner("user", f"u{n % 40}")) for n in range(120)]
+    history = make_history(redis)
+    batch = [click(f"i{n}", n, Owner("user", f"u{n % 40}")) for n in range(120)]
     assert await history.append(batch) == [ACCEPTED] * 120
     assert await history.append(batch) == [DUPLICATE] * 120
     assert await history.append(batch[::-1][:50]) == [DUPLICATE] * 50
     assert await history.read(Owner("user", "u7")) == [HistoryEvent(f"i{n}", "click", T + n) for n in (7, 47, 87)]
-    assert await _num_logged(redis) == 120
+    assert await num_logged(redis) == 120
 
 
 async def test_event_id_wins_once_whatever_its_later_copies_say(redis: Redis) -> None:
-    history = _history(redis)
-    first = _click("a", 5, event_id="e1")
-    assert await history.append([first, _click("b", 9, event_id="e1")]) == [ACCEPTED, DUPLICATE]
-    assert await history.append([_click("c", -9, event_id="e1"), _click("a", 5)]) == [DUPLICATE, ACCEPTED]
-    assert await history.append([_click("a", 5, Owner("user", "u2"), event_id="e1")]) == [ACCEPTED]
-    assert await _items(history) == "aa"
+    history = make_history(redis)
+    first = click("a", 5, event_id="e1")
+    assert await history.append([first, click("b", 9, event_id="e1")]) == [ACCEPTED, DUPLICATE]
+    assert await history.append([click("c", -9, event_id="e1"), click("a", 5)]) == [DUPLICATE, ACCEPTED]
+    assert await history.append([click("a", 5, Owner("user", "u2"), event_id="e1")]) == [ACCEPTED]
+    assert await item_ids(history) == "aa"
 
 
 async def test_event_with_neither_id_nor_time_is_new_at_every_call(redis: Redis) -> None:
-    history = _history(redis)
-    event = _click("a", has_own_timestamp=False)
+    history = make_history(redis)
+    event = click("a", has_own_timestamp=False)
     assert await history.append([event, event]) == [ACCEPTED, ACCEPTED]
     assert await history.append([event]) == [ACCEPTED]
-    assert await _items(history) == "aaa"
+    assert await item_ids(history) == "aaa"
 
 
 async def test_same_item_at_another_time_or_with_another_type_is_another_event(redis: Redis) -> None:
-    history = _history(redis)
+    history = make_history(redis)
     buy = Event(USER, "a", "buy", T)
-    assert await history.append([_click("a"), _click("a", 1), _click("a", 2), buy]) == [ACCEPTED] * 4
-    assert await _items(history) == "aaaa"
+    assert await history.append([click("a"), click("a", 1), click("a", 2), buy]) == [ACCEPTED] * 4
+    assert await item_ids(history) == "aaaa"
 
 
 async def test_counted_only_event_is_logged_once_and_never_read(redis: Redis) -> None:
-    history = _history(redis, cap=3)
+    history = make_history(redis, cap=3)
     shown = [Event(USER, f"i{n}", "impression", T + n, enters_sequence=False) for n in range(5)]
     assert await history.append(shown) == [ACCEPTED] * 5
     assert await history.append(shown) == [IGNORED] * 2 + [DUPLICATE] * 3
     assert await history.read(USER) == []
-    assert await _num_logged(redis) == 5
+    assert await num_logged(redis) == 5
     assert await redis.zcard("default:{8}:counted:user:u1") == 3
     assert await Popularity(redis, namespace="default", shards=16, half_life_days=7).top() == []
 
 
 async def test_large_batch_is_stored_within_the_timeouts_and_in_its_order(valkey_url: str) -> None:
     redis = connect(valkey_url, timeout_ms=1000, max_connections=4)
-    history = _history(redis, cap=250)
-    at_once = [_click(f"i{n}", 0) for n in range(1200)]
-    others = [_click(f"i{n}", n, Owner("user", f"v{n % 500}"), event_id=f"e{n}") for n in range(8800)]
+    history = make_history(redis, cap=250)
+    at_once = [click(f"i{n}", 0) for n in range(1200)]
+    others = [click(f"i{n}", n, Owner("user", f"v{n % 500}"), event_id=f"e{n}") for n in range(8800)]
     assert set(await history.append(others[:4000] + at_once + others[4000:])) == {ACCEPTED}
     assert [event.item_id for event in await history.read(USER)] == [f"i{n}" for n in range(950, 1200)]
     assert len(await history.read(Owner("user", "v7"))) == 18
@@ -101,9 +77,9 @@ async def test_large_batch_is_stored_within_the_timeouts_and_in_its_order(valkey
 def _hammer(url: str, barrier: Any) -> None:
     async def append() -> None:
         redis = connect(url, timeout_ms=5000, max_connections=8)
-        batch = [_click(f"{n % 7}", n, Owner("user", f"u{n % 20}"), event_id=f"e{n}") for n in range(200)]
+        batch = [click(f"{n % 7}", n, Owner("user", f"u{n % 20}"), event_id=f"e{n}") for n in range(200)]
         barrier.wait(20)
-        await asyncio.gather(*[_history(redis).append(batch) for _ in range(5)])
+        await asyncio.gather(*[make_history(redis).append(batch) for _ in range(5)])
         await redis.aclose()
 
     asyncio.run(append())
@@ -118,8 +94,8 @@ async def test_batch_sent_at_once_by_several_workers_is_stored_once(redis: Redis
     for worker in workers:
         await asyncio.to_thread(worker.join, 30)
         assert worker.exitcode == 0
-    assert await _num_logged(redis) == 200
-    assert [event.timestamp_us - T for event in await _history(redis).read(Owner("user", "u3"))] == list(
+    assert await num_logged(redis) == 200
+    assert [event.timestamp_us - T for event in await make_history(redis).read(Owner("user", "u3"))] == list(
         range(3, 200, 20)
     )
 
@@ -128,35 +104,35 @@ async def test_batch_sent_at_once_by_several_workers_is_stored_once(redis: Redis
 
 
 async def test_late_event_falls_into_its_place(redis: Redis) -> None:
-    history = _history(redis)
+    history = make_history(redis)
     for item_id, at in [("a", 0), ("c", 2), ("d", 3), ("b", 1)]:
-        assert await history.append([_click(item_id, at)]) == [ACCEPTED]
-    assert await _items(history) == "abcd"
+        assert await history.append([click(item_id, at)]) == [ACCEPTED]
+    assert await item_ids(history) == "abcd"
 
 
 async def test_events_of_one_time_keep_the_order_of_their_batch_or_their_sequence(redis: Redis) -> None:
-    history = _history(redis)
+    history = make_history(redis)
     letters = "zyxwvutsrqponmlkjihgfedcba"
-    await history.append([_click(letter) for letter in letters])
-    assert await _items(history) == letters
+    await history.append([click(letter) for letter in letters])
+    assert await item_ids(history) == letters
 
     guest = Owner("session", "u1")
-    await history.append([_click("c", owner=guest, sequence=999), _click("a", owner=guest, sequence=0)])
-    await history.append([_click("b", owner=guest, sequence=36)])
-    assert await _items(history, guest) == "abc"
+    await history.append([click("c", owner=guest, sequence=999), click("a", owner=guest, sequence=0)])
+    await history.append([click("b", owner=guest, sequence=36)])
+    assert await item_ids(history, guest) == "abc"
 
 
 async def test_ids_of_any_characters_come_back_unchanged(redis: Redis) -> None:
-    history = _history(redis)
+    history = make_history(redis)
     strange = ["\x1f", "", "ü🎬", "a:b{c}", "x" * 256, "line\nbreak", "\x00"]
     owner = Owner("user", "{1} ü:\n")
-    await history.append([_click(item_id, n, owner) for n, item_id in enumerate(strange)])
+    await history.append([click(item_id, n, owner) for n, item_id in enumerate(strange)])
     assert [event.item_id for event in await history.read(owner)] == strange
 
 
 async def test_event_type_that_would_be_misread_is_refused(redis: Redis) -> None:
     with pytest.raises(ValueError, match=r"U\+001F"):
-        await _history(redis).append([Event(USER, "a", "cl\x1fick", T)])
+        await make_history(redis).append([Event(USER, "a", "cl\x1fick", T)])
 
 
 identified = st.builds(
@@ -187,8 +163,8 @@ def test_any_order_division_and_repetition_of_events_gives_one_history(
         redis = connect(valkey_url, timeout_ms=5000, max_connections=4)
         await redis.flushall()
         for batch in batches:
-            await _history(redis, cap=cap).append(batch)
-        histories = [await _history(redis, cap=cap).read(owner) for owner in owners]
+            await make_history(redis, cap=cap).append(batch)
+        histories = [await make_history(redis, cap=cap).read(owner) for owner in owners]
         await redis.aclose()
         return histories
 
@@ -205,34 +181,34 @@ def test_any_order_division_and_repetition_of_events_gives_one_history(
 
 
 async def test_only_the_newest_are_kept_and_older_ones_ignored_and_not_logged(redis: Redis) -> None:
-    history = _history(redis, cap=3)
-    assert await history.append([_click(letter, n) for n, letter in enumerate("abcde")]) == [ACCEPTED] * 5
-    assert await _items(history) == "cde"
-    logged = await _num_logged(redis)
-    assert await history.append([_click("a", 0), _click("z", 1), _click("x", 3)]) == [IGNORED, IGNORED, ACCEPTED]
-    assert await _items(history) == "dxe"
-    assert await _num_logged(redis) == logged + 1
+    history = make_history(redis, cap=3)
+    assert await history.append([click(letter, n) for n, letter in enumerate("abcde")]) == [ACCEPTED] * 5
+    assert await item_ids(history) == "cde"
+    logged = await num_logged(redis)
+    assert await history.append([click("a", 0), click("z", 1), click("x", 3)]) == [IGNORED, IGNORED, ACCEPTED]
+    assert await item_ids(history) == "dxe"
+    assert await num_logged(redis) == logged + 1
 
 
 async def test_full_history_stays_compact_and_a_lowered_cap_holds_at_once(redis: Redis) -> None:
-    history = _history(redis, cap=256)  # as many entries as the compact form may have
+    history = make_history(redis, cap=256)  # as many entries as the compact form may have
     for start in range(0, 600, 100):
-        await history.append([_click(f"i{n:09}", n) for n in range(start, start + 100)])
+        await history.append([click(f"i{n:09}", n) for n in range(start, start + 100)])
     assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]
-    lowered = _history(redis, cap=10)
+    lowered = make_history(redis, cap=10)
     assert len(await lowered.read(USER)) == 10
-    await lowered.append([_click("new", 1000)])
+    await lowered.append([click("new", 1000)])
     assert await redis.zcard("default:{8}:history:user:u1") == 10
 
 
 async def test_history_expires_so_many_days_after_its_last_new_event(redis: Redis) -> None:
-    history, key = _history(redis, ttl_days=10), "default:{8}:history:user:u1"
-    await history.append([_click("a")])
+    history, key = make_history(redis, ttl_days=10), "default:{8}:history:user:u1"
+    await history.append([click("a")])
     assert 9.99 < await redis.pttl(key) / 86_400_000 <= 10
     await redis.pexpire(key, 5000)
-    await history.append([_click("a")])
+    await history.append([click("a")])
     assert await redis.pttl(key) <= 5000  # sending it again changes nothing
-    await history.append([_click("b", 1)])
+    await history.append([click("b", 1)])
     assert await redis.pttl(key) / 86_400_000 > 9.99
     await redis.pexpire(key, 1)
     while await redis.exists(key):
@@ -242,9 +218,9 @@ async def test_history_expires_so_many_days_after_its_last_new_event(redis: Redi
 
 async def test_full_log_drops_the_oldest_and_says_how_many(redis: Redis) -> None:
     dropped: list[int] = []
-    history = _history(redis, shards=1, log_max_entries=1000, on_log_dropped=dropped.append)
+    history = make_history(redis, shards=1, log_max_entries=1000, on_log_dropped=dropped.append)
     for start in range(0, 3000, 500):
-        await history.append([_click("a", n) for n in range(start, start + 500)])
+        await history.append([click("a", n) for n in range(start, start + 500)])
     kept = await redis.xlen("default:{0}:events")
     assert 1000 <= kept < 1200  # whole blocks of about a hundred go
     assert sum(dropped) == 3000 - kept
@@ -254,15 +230,15 @@ async def test_full_log_drops_the_oldest_and_says_how_many(redis: Redis) -> None
 
 
 async def test_namespaces_users_and_guests_never_meet(redis: Redis) -> None:
-    one, two = _history(redis, namespace="one"), _history(redis, namespace="two")
-    await one.append([_click("a")])
-    assert await two.append([_click("b"), _click("c", owner=Owner("session", "u1"))]) == [ACCEPTED] * 2
-    assert [await _items(one), await _items(two), await _items(two, Owner("session", "u1"))] == ["a", "b", "c"]
-    assert await _items(one, Owner("session", "u1")) == ""
+    one, two = make_history(redis, namespace="one"), make_history(redis, namespace="two")
+    await one.append([click("a")])
+    assert await two.append([click("b"), click("c", owner=Owner("session", "u1"))]) == [ACCEPTED] * 2
+    assert [await item_ids(one), await item_ids(two), await item_ids(two, Owner("session", "u1"))] == ["a", "b", "c"]
+    assert await item_ids(one, Owner("session", "u1")) == ""
     for namespace, items in [("one", ["a"]), ("two", ["b", "c"])]:
         top = await Popularity(redis, namespace=namespace, shards=16, half_life_days=7).top()
         assert sorted(item.item_id for item in top) == items
-        assert await _num_logged(redis, namespace) == len(items)
+        assert await num_logged(redis, namespace) == len(items)
 
 
 async def test_store_set_up_with_another_number_of_shards_is_refused(redis: Redis) -> None:

@@ -4,45 +4,21 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
 from app.state.connection import claim_store, connect
-from app.state.history import AppendOutcome, Event, History, Owner
+from app.state.history import Owner
 from app.state.popularity import Popularity
 from tests.integration.conftest import Server
-
-ACCEPTED, DUPLICATE = AppendOutcome.ACCEPTED, AppendOutcome.DUPLICATE
-T = 1_700_000_000_000_000
-USER = Owner("user", "u1")
-
-
-def _history(redis: Redis, **changed: Any) -> History:
-    options: dict[str, Any] = {
-        "namespace": "default", "shards": 16, "cap": 200, "ttl_days": 10, "log_max_entries": 100_000,
-        "log_max_age_days": 30, "popularity_half_life_days": 7.0,
-    }  # fmt: skip
-    return History(redis, **(options | changed))
-
-
-def _click(item_id: str, at: int = 0, owner: Owner = USER, **fields: Any) -> Event:
-    return Event(owner, item_id, "click", T + at, **fields)
-
-
-async def _items(history: History, owner: Owner = USER) -> str:
-    return "".join(event.item_id for event in await history.read(owner))
-
-
-async def _num_logged(redis: Redis, namespace: str = "default") -> int:
-    return sum([await redis.xlen(f"{namespace}:{{{shard}}}:events") for shard in range(16)])
+from tests.integration.histories import ACCEPTED, DUPLICATE, USER, click, item_ids, make_history, num_logged
 
 
 async def test_lost_script_is_loaded_again_for_the_shards_that_miss_it(redis: Redis) -> None:
-    history = _history(redis)
-    batch = [_click("a", n, Owner("user", f"u{n}")) for n in range(40)]
+    history = make_history(redis)
+    batch = [click("a", n, Owner("user", f"u{n}")) for n in range(40)]
     await redis.script_flush()
     assert await history.append(batch) == [ACCEPTED] * 40
     await redis.script_flush()
@@ -51,8 +27,8 @@ async def test_lost_script_is_loaded_again_for_the_shards_that_miss_it(redis: Re
 
 async def test_stopped_store_is_unavailable_and_the_same_batch_completes_after_its_return(own_valkey: Server) -> None:
     redis = connect(own_valkey.url, timeout_ms=200, max_connections=4)
-    history = _history(redis)
-    batch = [_click("a", n, Owner("user", f"u{n}")) for n in range(40)]
+    history = make_history(redis)
+    batch = [click("a", n, Owner("user", f"u{n}")) for n in range(40)]
     own_valkey.stop()
     with pytest.raises(StoreUnavailable, match="Connection"):
         await history.append(batch)
@@ -71,16 +47,16 @@ async def test_stopped_store_is_unavailable_and_the_same_batch_completes_after_i
 async def test_store_that_refuses_to_write_is_unavailable_and_writes_no_half(
     redis: Redis, option: str, refusing: str, working: str
 ) -> None:
-    history = _history(redis)
-    await history.append([_click("a")])
+    history = make_history(redis)
+    await history.append([click("a")])
     await redis.config_set(option, refusing)
     try:
         with pytest.raises(StoreUnavailable):
-            await history.append([_click("b", n, Owner("user", f"u{n}")) for n in range(40)])
-        assert await _items(history) == "a"  # reading goes on
+            await history.append([click("b", n, Owner("user", f"u{n}")) for n in range(40)])
+        assert await item_ids(history) == "a"  # reading goes on
     finally:
         await redis.config_set(option, working)
-    assert await _num_logged(redis) == 1
+    assert await num_logged(redis) == 1
     assert await redis.keys("*:history:*") == [b"default:{8}:history:user:u1"]
 
 
@@ -90,7 +66,7 @@ async def test_slow_store_is_unavailable_within_the_timeouts(own_valkey: Server)
         client.client_pause(3000)
         start = asyncio.get_running_loop().time()
         with pytest.raises(StoreUnavailable, match="Timeout"):
-            await _history(redis).read(USER)
+            await make_history(redis).read(USER)
         assert asyncio.get_running_loop().time() - start < 1.5  # three tries of 0.1 s, and the waits between
     await redis.aclose()
 
@@ -110,11 +86,11 @@ async def test_scripts_stay_within_one_slot_on_a_cluster(cluster: Server) -> Non
     while (await redis.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # type: ignore[no-untyped-call]
         await asyncio.sleep(0.02)  # the server declares itself whole a moment later
     await claim_store(redis, namespace="default", shards=16)
-    history = _history(redis)
-    batch = [_click("a", n, Owner("user", f"u{n % 50}")) for n in range(100)]
+    history = make_history(redis)
+    batch = [click("a", n, Owner("user", f"u{n % 50}")) for n in range(100)]
     assert await history.append(batch) == [ACCEPTED] * 100
     assert await history.append(batch) == [DUPLICATE] * 100
-    assert await _items(history) == "aa"
+    assert await item_ids(history) == "aa"
     assert [
         item.item_id for item in await Popularity(redis, namespace="default", shards=16, half_life_days=7).top()
     ] == ["a"]
