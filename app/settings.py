@@ -65,7 +65,10 @@ class Settings(BaseSettings):
         description="Share of answers whose list is written to the event log as a `served` record; 0 switches it off.",
     )
     popularity_half_life_days: float = Field(
-        7.0, ge=0.01, le=365, description="Half-life of the store's own popularity counters, used while no model is live."
+        7.0,
+        ge=0.01,
+        le=365,
+        description="Half-life of the store's own popularity counters, used while no model is live.",
     )
     reload_seconds: float = Field(
         2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed."
