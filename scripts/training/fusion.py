@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from scripts.training.baselines import largest_of_rows, sequential_rules
-from scripts.training.evaluation import evaluate
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.model import ModelConfig, SequenceModel
-from scripts.training.scorer import ModelScorer
+from scripts.training.scorer import validate
 
 RULES_READ = 10
 """R: as many items of the history do the rules look at, each counting `RULE_DECAY` of the one after it."""
@@ -110,15 +109,7 @@ def fuse(
     """
     reached: dict[float, float] = {}
     for share in SHARES:
-        result = evaluate(
-            ModelScorer(FusedModel(attention, rules if share else None, share)),
-            cases,
-            num_items=data.num_items,
-            item_counts=data.train.item_counts(data.num_items),
-            exclude_seen=data.exclude_seen,
-            cutoffs=(10,),
-            with_coverage=False,
-        )
-        reached[share] = result.metrics["ndcg@10"]
+        model = FusedModel(attention, rules if share else None, share)
+        reached[share] = validate(model, data, cases)["ndcg@10"]
     share = max(SHARES, key=lambda each: reached[each])
     return FusedModel(attention, rules if share else None, share), reached

@@ -86,10 +86,16 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
     path = folder / weights
     if not path.is_file():
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
-    attention = SequenceModel(config.training.model_config(config.num_items))
-    attention.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    attention = read_weights(path, config.training, config.num_items)
     model = FusedModel(attention, *read_fusion(folder))
     return Run(run, config, data, model, ModelScorer(model), read_history(folder), refit)
+
+
+def read_weights(path: Path, config: TrainingConfig, num_items: int) -> SequenceModel:
+    """The attention model of a configuration with the weights of a file, on the CPU."""
+    attention = SequenceModel(config.model_config(num_items))
+    attention.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return attention
 
 
 def write_fusion(folder: Path, rules: RuleTable | None, share: float) -> None:

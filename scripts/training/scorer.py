@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.ranking.ranker import ItemSequence
+from scripts.training.evaluation import evaluate
+from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import NextItemModel
 
 
@@ -25,6 +27,20 @@ class ModelScorer:
         with torch.inference_mode():
             scores: NDArray[np.float32] = self._model.next_scores(items_BL.to(self._device)).float().cpu().numpy()
         return scores
+
+
+def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str, float]:
+    """Metrics at 10 of a model that has learnt from `data.train`: what choices during training go by."""
+    result = evaluate(
+        ModelScorer(model),
+        cases,
+        num_items=data.num_items,
+        item_counts=data.train.item_counts(data.num_items),
+        exclude_seen=data.exclude_seen,
+        cutoffs=(10,),
+        with_coverage=False,
+    )
+    return result.metrics
 
 
 def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:

@@ -18,7 +18,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
-from scripts.training.evaluation import evaluate
 from scripts.training.fusion import fuse, learn_rules
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
@@ -33,11 +32,12 @@ from scripts.training.run_folder import (
     RunError,
     read_fusion,
     read_history,
+    read_weights,
     save_tensors,
     write_fusion,
     write_history,
 )
-from scripts.training.scorer import ModelScorer
+from scripts.training.scorer import validate
 
 FUSION_CASES = 3000
 """So many validation cases decide the share of the rules at most: each is ranked once per share."""
@@ -75,26 +75,15 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
         RunError: no user can validate or teach, no CUDA device where one is asked for, or a loss that is not finite.
     """
     cases = _validation_cases(data, config.validation_cases, config.seed)
-    item_counts = data.train.item_counts(data.num_items)
 
-    def validate(model: SequenceModel) -> dict[str, float]:
-        result = evaluate(
-            ModelScorer(model),
-            cases,
-            num_items=data.num_items,
-            item_counts=item_counts,
-            exclude_seen=data.exclude_seen,
-            cutoffs=(10,),
-            with_coverage=False,
-        )
-        return dict(result.metrics)
+    def measure(model: SequenceModel) -> dict[str, float]:
+        return validate(model, data, cases)
 
-    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, validate, observer)
+    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, measure, observer)
     if config.followers == 0:
         write_fusion(run, None, 0.0)
         return outcome
-    attention = SequenceModel(config.model_config(data.num_items))
-    attention.load_state_dict(torch.load(run / BEST_FILE, map_location="cpu", weights_only=True))
+    attention = read_weights(run / BEST_FILE, config, data.num_items)
     rules = learn_rules(data.train, data.num_items, config.followers)
     some_cases = _validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model, by_share = fuse(attention, rules, data, some_cases)
@@ -120,7 +109,7 @@ def _epochs(
     config: TrainingConfig,
     folder: Path,
     weights_file: str,
-    validate: Callable[[SequenceModel], dict[str, float]] | None,
+    measure: Callable[[SequenceModel], dict[str, float]] | None,
     observer: Observer,
 ) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,14 +123,14 @@ def _epochs(
         learner.load_state(state)
         history = read_history(folder)[: state["epoch"]]
     with SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=len(history) + 1) as writer:
-        while not _is_finished(history, config, validates=validate is not None):
+        while not _is_finished(history, config, validates=measure is not None):
             epoch = len(history) + 1
             record = _train_epoch(learner, interactions, epoch, observer)
             model = learner.averaged_model()
-            record |= validate(model) if validate else {}
+            record |= measure(model) if measure else {}
             history.append(record)
             # In this order: killed in between, the epoch is trained again and writes the same once more.
-            if _best(history) is record if validate else epoch == config.max_epochs:
+            if _best(history) is record if measure else epoch == config.max_epochs:
                 save_tensors(folder / weights_file, model.state_dict())
             write_history(folder, history)
             save_tensors(checkpoint, {**learner.state(), "epoch": epoch})
