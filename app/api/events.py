@@ -15,7 +15,7 @@ from starlette.responses import Response
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import faults_of
-from app.api.schemas import EventBatch, EventBody, EventsAnswer
+from app.api.schemas.events import EventBatch, EventBody, EventsAnswer
 from app.api.security import JSON, NDJSON, read_body
 from app.api.times import TimestampOutOfRange
 from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from app.api.schemas import LiveAnswer, ReadyAnswer
+from app.api.schemas.health import LiveAnswer, ReadyAnswer
 from app.api.security import JSON
 from app.artifacts.registry import LiveModel
 from app.errors import StoreUnavailable

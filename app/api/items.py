@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from app.api.openapi import problems
-from app.api.schemas import ItemAnswer, ItemsAnswer, Parameters
+from app.api.schemas.common import Parameters
+from app.api.schemas.items import ItemAnswer, ItemsAnswer
 from app.api.security import JSON
 from app.artifacts.registry import LiveModel
 from app.errors import Fault, InvalidRequest, NotFound

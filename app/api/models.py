@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.api.schemas import ModelsAnswer, ModelSummary
+from app.api.schemas.models import ModelsAnswer, ModelSummary
 from app.api.security import JSON
 from app.artifacts.registry import LiveModel
 

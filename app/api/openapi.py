@@ -8,7 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.api.problems import MEDIA_TYPE
-from app.api.schemas import EventBatch, EventBody, Problem, RecommendBody
+from app.api.schemas.events import EventBatch, EventBody
+from app.api.schemas.problems import Problem
+from app.api.schemas.recommend import RecommendBody
 
 _REFERENCE = "#/components/schemas/{model}"
 _MEANINGS = {

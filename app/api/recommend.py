@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
-from app.api.schemas import HistoryItem, RecommendAnswer, RecommendBody
+from app.api.schemas.recommend import HistoryItem, RecommendAnswer, RecommendBody
 from app.api.security import JSON, read_body
 from app.recommender import Recommendation, RecommendationRequest
 from app.state.history import HistoryEvent, Owner

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from app.api.openapi import problems
-from app.api.schemas import MAX_HISTORY, Parameters, UserAnswer
+from app.api.schemas.common import MAX_HISTORY, Parameters
+from app.api.schemas.users import UserAnswer
 from app.api.security import JSON
 from app.api.times import format_timestamp
 from app.state.history import HistoryEvent, Owner

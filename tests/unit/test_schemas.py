@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from app.api.schemas import EventBody
+from app.api.schemas.events import EventBody
 from app.api.times import TimestampOutOfRange, format_timestamp, parse_timestamp
 
 EVENT = {"user_id": "u", "item_id": "i"}
