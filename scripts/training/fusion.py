@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scripts.training.baselines import largest_of_rows, sequential_rules
 from scripts.training.interactions import Cases, Interactions, PreparedData
-from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.model import NO_CONTEXT, Context, ModelConfig, SequenceModel, padding_bias
 from scripts.training.scorer import validate
 
 RULES_READ = 10
@@ -72,15 +72,23 @@ class FusedModel(nn.Module):
     def config(self) -> ModelConfig:
         return self.attention.config
 
-    def next_scores(self, items_BL: Tensor) -> Tensor:
-        """(B, V): with rules the logarithm of p; column 0 is −inf."""
-        return self._fused(self.attention.next_scores(items_BL), items_BL)
-
-    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+    def item_vectors(self) -> Tensor:
         """See `model.NextItemModel`."""
-        return self._fused(self.attention.next_scores_of_full_pass(items_BL), items_BL)
+        return self.attention.item_vectors()
 
-    def _fused(self, scores_BV: Tensor, items_BL: Tensor) -> Tensor:
+    def next_scores(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """(B, V): with rules the logarithm of p; column 0 is −inf."""
+        scores_BV = self.attention.next_scores(items_BL, item_vectors_VD, context)
+        return self._fused(scores_BV, items_BL, item_vectors_VD)
+
+    def next_scores_of_full_pass(
+        self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT
+    ) -> Tensor:
+        """See `model.NextItemModel`."""
+        scores_BV = self.attention.next_scores_of_full_pass(items_BL, item_vectors_VD, context)
+        return self._fused(scores_BV, items_BL, item_vectors_VD)
+
+    def _fused(self, scores_BV: Tensor, items_BL: Tensor, item_vectors_VD: Tensor) -> Tensor:
         if self.share == 0:
             return scores_BV
         rules_BV = self.rule_scores(items_BL)
@@ -88,7 +96,7 @@ class FusedModel(nn.Module):
         rules_BV = rules_BV / rules_BV.sum(dim=1, keepdim=True).clamp(min=1e-6)
         logarithm_BV = torch.log_softmax(scores_BV, dim=1).clamp(min=LOWEST_LOGARITHM)
         mixed_BV = torch.log((1 - self.share) * logarithm_BV.exp() + self.share * rules_BV)
-        return mixed_BV + self.attention.hide_padding
+        return mixed_BV + padding_bias(item_vectors_VD)
 
     def rule_scores(self, items_BL: Tensor) -> Tensor:
         """(B, V): the weights of all rules from the newest R items, each with its decay, summed by follower."""

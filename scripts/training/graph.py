@@ -42,7 +42,7 @@ class RankingGraph(nn.Module):
         self.model = model
 
     def forward(self, items: Tensor, k: Tensor, adjust: Tensor) -> tuple[Tensor, Tensor]:
-        scores_BV = self.model.next_scores(items) + adjust
+        scores_BV = self.model.next_scores(items, self.model.item_vectors()) + adjust
         # Not int(…): the exporter would try to look at the value.
         num_ranks = cast(int, k[0].item())
         # What the exporter must know of a size that it cannot see.
@@ -143,7 +143,7 @@ def score_all_positions(model: NextItemModel, histories: Sequence[ItemSequence])
     """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
     items_BL = pad_items([history.items for history in histories], model.config.max_length)
     with torch.inference_mode():
-        scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL).numpy()
+        scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL, model.item_vectors()).numpy()
     return scores
 
 

@@ -72,10 +72,9 @@ class Learner:
             else nullcontext()
         )
         with autocast:
-            states_TD = self.model(items_BL)[has_target_BL]
-            loss: Tensor = self._loss(
-                states_TD, targets_BL[has_target_BL], self.model.item_embedding.weight, self.generator
-            )
+            item_vectors_VD = self.model.item_vectors()
+            states_TD = self.model(items_BL, item_vectors_VD)[has_target_BL]
+            loss: Tensor = self._loss(states_TD, targets_BL[has_target_BL], item_vectors_VD, self.generator)
         (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         value = loss.item()
         if not math.isfinite(value):

@@ -1,8 +1,11 @@
 """The recommender: causal self-attention over a sequence of item indices, scored against the item embeddings.
 
-    items ─ item + position embedding ─ blocks ─ temporal module ─ head ─ · item embeddings ─ scores
+    items ─ item vectors + positions ─ blocks ─ temporal module ─ head ─ · item vectors ─ scores
 
-Shapes: B batch, L length, D embedding, H heads, V catalogue with padding (num_items + 1, column = item index).
+Shapes: B batch, L length, D embedding, H heads, V catalogue with padding (row or column = item index).
+
+Item vectors are one table (V, D) that is read at the input and scored against at the output. It is an argument
+everywhere: the exported graph gets it as an input, so that rows for items that training never saw can be appended.
 
 Sequences are padded on the right: items oldest first, 0 after the newest. A position is the distance from the newest
 item, so a sequence reads the same however far it is padded, and causal attention alone keeps the padding out.
@@ -10,7 +13,7 @@ item, so a sequence reads the same however far it is padded, and causal attentio
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,17 +45,39 @@ class ModelConfig:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
 
 
+class Context(NamedTuple):
+    """What may be known of histories besides their items; a model reads what it was built for.
+
+    timestamps_ms_BL  int64 epoch milliseconds, 0 where there is no item
+    event_types_BL    int64 type indices of the event-type map, 0 where there is no item
+    target_type_B     int64, the type of the event to predict; 0: any
+    """
+
+    timestamps_ms_BL: Tensor | None = None
+    event_types_BL: Tensor | None = None
+    target_type_B: Tensor | None = None
+
+
+NO_CONTEXT = Context()
+
+
 class NextItemModel(Protocol):
     """What can be evaluated and exported: this model, or one that mixes it with something else."""
 
     @property
     def config(self) -> ModelConfig: ...
 
-    def next_scores(self, items_BL: Tensor) -> Tensor:
+    def item_vectors(self) -> Tensor:
+        """(V, D): what `next_scores` reads and scores; row 0, the padding, is zero."""
+        ...
+
+    def next_scores(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, V): a score for every item after the newest one; column 0, the padding, is −inf."""
         ...
 
-    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+    def next_scores_of_full_pass(
+        self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT
+    ) -> Tensor:
         """The same the way training computes it: every position through every layer, then the newest one picked."""
         ...
 
@@ -148,26 +173,28 @@ class SequenceModel(nn.Module):
                 nn.Linear(config.dim, config.dim),
             )
         )
-        self.hide_padding: Tensor
-        self.register_buffer("hide_padding", torch.zeros(config.num_items + 1), persistent=False)
-        self.hide_padding[0] = -math.inf
         self.apply(_initialise)
 
-    def forward(self, items_BL: Tensor) -> Tensor:
+    def item_vectors(self) -> Tensor:
+        """See `NextItemModel`."""
+        return self.item_embedding.weight
+
+    def forward(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): for every column the state that is scored for the item after it.
 
-        `items_BL` is int64, at most `max_length` columns; columns of padding give finite numbers without meaning.
+        `items_BL` holds rows of `item_vectors_VD`, int64, at most `max_length` columns; columns of padding give finite
+        numbers without meaning. The table may hold any items in any order as long as row 0 is the padding.
         """
-        x_BLD = self._embedded(items_BL)
+        x_BLD = self._embedded(items_BL, item_vectors_VD, context)
         for block in self.blocks:
             x_BLD = block(x_BLD)
         return self._headed(x_BLD)
 
-    def last_state(self, items_BL: Tensor) -> Tensor:
+    def last_state(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        x_BLD = self._embedded(items_BL)
+        x_BLD = self._embedded(items_BL, item_vectors_VD, context)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD)
         if self.temporal is not None:
@@ -178,24 +205,27 @@ class SequenceModel(nn.Module):
         assert isinstance(last_block, Block)  # noqa: S101 - ModuleList forgets the type of what it holds
         return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None])).squeeze(1)
 
-    def next_scores(self, items_BL: Tensor) -> Tensor:
+    def next_scores(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """See `NextItemModel`."""
-        return self.scores(self.last_state(items_BL))
+        return self.scores(self.last_state(items_BL, item_vectors_VD, context), item_vectors_VD)
 
-    def next_scores_of_full_pass(self, items_BL: Tensor) -> Tensor:
+    def next_scores_of_full_pass(
+        self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT
+    ) -> Tensor:
         """See `NextItemModel`."""
         newest_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        return self.scores(at_column(self(items_BL), newest_B).squeeze(1))
+        states_BLD = self(items_BL, item_vectors_VD, context)
+        return self.scores(at_column(states_BLD, newest_B).squeeze(1), item_vectors_VD)
 
-    def scores(self, states_XD: Tensor) -> Tensor:
-        """(X, V): inner products with the item embeddings; column 0, the padding, is −inf."""
-        return F.linear(states_XD, self.item_embedding.weight, self.hide_padding)
+    def scores(self, states_XD: Tensor, item_vectors_VD: Tensor) -> Tensor:
+        """(X, V): inner products with the item vectors; column 0, the padding, is −inf."""
+        return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
 
-    def _embedded(self, items_BL: Tensor) -> Tensor:
+    def _embedded(self, items_BL: Tensor, item_vectors_VD: Tensor, _context: Context) -> Tensor:
         length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
         # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
         distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
-        items_BLD = self.item_embedding(items_BL) * math.sqrt(self.config.dim)
+        items_BLD = F.embedding(items_BL, item_vectors_VD) * math.sqrt(self.config.dim)
         embedded: Tensor = self.dropout(items_BLD + self.position_embedding(distance_BL))
         return embedded
 
@@ -204,6 +234,12 @@ class SequenceModel(nn.Module):
             x_BLD = self.temporal(x_BLD)
         states: Tensor = self.head(self.norm(x_BLD))
         return states
+
+
+def padding_bias(item_vectors_VD: Tensor) -> Tensor:
+    """(V,): what is added to the scores of a table's rows: −inf at the padding, 0 elsewhere."""
+    row_V = torch.arange(item_vectors_VD.shape[0], device=item_vectors_VD.device)
+    return torch.where(row_V == 0, -math.inf, 0.0)
 
 
 def at_column(x_BLD: Tensor, column_B: Tensor) -> Tensor:

@@ -20,12 +20,15 @@ class ModelScorer:
         self._model = model
         assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
         self._device = next(model.eval().parameters()).device
+        with torch.inference_mode():
+            self._item_vectors_VD = model.item_vectors()
 
     def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
         items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
         with torch.inference_mode():
-            scores: NDArray[np.float32] = self._model.next_scores(items_BL.to(self._device)).float().cpu().numpy()
+            scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD)
+            scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
 
 

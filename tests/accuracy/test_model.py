@@ -27,11 +27,11 @@ def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
 
 def test_change_in_the_future_never_changes_a_past_position(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH))
-    before = model(items)
+    before = model(items, model.item_vectors())
     for changed in range(1, MAX_LENGTH):
         other = items.clone()
         other[:, changed:] = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH - changed))
-        after = model(other)
+        after = model(other, model.item_vectors())
         torch.testing.assert_close(after[:, :changed], before[:, :changed])
         assert not torch.allclose(after[:, -1], before[:, -1])
 
@@ -40,15 +40,19 @@ def test_change_in_the_past_reaches_the_newest_position(model: SequenceModel) ->
     items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
     other = items.clone()
     other[0, 0] = items[0, 0] % NUM_ITEMS + 1
-    assert not torch.allclose(model(other)[:, -1], model(items)[:, -1], atol=1e-7)
+    assert not torch.allclose(
+        model(other, model.item_vectors())[:, -1], model(items, model.item_vectors())[:, -1], atol=1e-7
+    )
 
 
 def test_padding_changes_nothing(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (3, 5))
     for num_padding in range(1, MAX_LENGTH - 5 + 1):
         padded = torch.nn.functional.pad(items, (0, num_padding))
-        torch.testing.assert_close(model(padded)[:, :5], model(items))
-        torch.testing.assert_close(model.last_state(padded), model.last_state(items))
+        torch.testing.assert_close(model(padded, model.item_vectors())[:, :5], model(items, model.item_vectors()))
+        torch.testing.assert_close(
+            model.last_state(padded, model.item_vectors()), model.last_state(items, model.item_vectors())
+        )
 
 
 def test_newest_state_is_that_of_the_full_pass(model: SequenceModel) -> None:
@@ -56,12 +60,12 @@ def test_newest_state_is_that_of_the_full_pass(model: SequenceModel) -> None:
     for length in range(MAX_LENGTH + 1):
         items[length, length:] = 0
     newest = [max(length - 1, 0) for length in range(MAX_LENGTH + 1)]
-    expected = model(items)[range(MAX_LENGTH + 1), newest]
-    torch.testing.assert_close(model.last_state(items), expected)
+    expected = model(items, model.item_vectors())[range(MAX_LENGTH + 1), newest]
+    torch.testing.assert_close(model.last_state(items, model.item_vectors()), expected)
 
 
 def test_padding_is_never_recommended(model: SequenceModel) -> None:
-    scores = model.scores(model.last_state(torch.zeros(1, 4, dtype=torch.int64)))
+    scores = model.next_scores(torch.zeros(1, 4, dtype=torch.int64), model.item_vectors())
     assert scores[0, 0] == -torch.inf
     assert torch.isfinite(scores[0, 1:]).all()
 
@@ -69,3 +73,14 @@ def test_padding_is_never_recommended(model: SequenceModel) -> None:
 def test_heads_must_divide_the_dimension() -> None:
     with pytest.raises(ValueError, match="dim 10 cannot be divided among 3 heads"):
         ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=10, num_heads=3)
+
+
+def test_rows_appended_to_the_table_are_read_and_scored(model: SequenceModel) -> None:
+    """An item that training never saw, with the vector of item 7: wherever 7 stands, it may stand instead."""
+    table = model.item_vectors()
+    longer = torch.cat([table, table[7:8]])
+    items = torch.tensor([[3, 7, 5, 7]])
+    before = model.next_scores(items, table)
+    after = model.next_scores(torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
+    torch.testing.assert_close(after[:, :-1], before)
+    torch.testing.assert_close(after[:, -1], before[:, 7])

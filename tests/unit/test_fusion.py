@@ -74,8 +74,8 @@ def test_score_is_the_logarithm_of_the_mixed_probabilities() -> None:
     model = FusedModel(attention(), rules_by_hand(), 0.25)
     items_BL = torch.tensor([[4, 1]])
     with torch.inference_mode():
-        logits = model.attention.next_scores(items_BL)[0, 1:].tolist()
-        found = model.next_scores(items_BL)[0].tolist()
+        logits = model.attention.next_scores(items_BL, model.item_vectors())[0, 1:].tolist()
+        found = model.next_scores(items_BL, model.item_vectors())[0].tolist()
     total = sum(math.exp(logit) for logit in logits)
     rules = {2: 3 / 4, 3: 1 / 4}
     for item, logit in enumerate(logits, start=1):
@@ -89,7 +89,10 @@ def test_history_without_rules_keeps_the_order_of_attention() -> None:
     model = FusedModel(attention(), rules_by_hand(), 0.5)
     items_BL = torch.tensor([[7, 9]])
     with torch.inference_mode():
-        alone, fused = model.attention.next_scores(items_BL)[0], model.next_scores(items_BL)[0]
+        alone, fused = (
+            model.attention.next_scores(items_BL, model.item_vectors())[0],
+            model.next_scores(items_BL, model.item_vectors())[0],
+        )
     assert alone.argsort(descending=True).tolist() == fused.argsort(descending=True).tolist()
 
 
