@@ -17,12 +17,12 @@ from app.api.openapi import body_of, problems, reference
 from app.api.problems import faults_of
 from app.api.schemas.events import EventBatch, EventBody, EventsAnswer
 from app.api.security import JSON, NDJSON, read_body
-from app.api.times import TimestampOutOfRange
 from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
 from app.artifacts.registry import LiveModel
 from app.errors import Fault, InvalidRequest, PayloadTooLarge, ProblemCode
 from app.state.history import AppendOutcome, Event, Owner
 from app.telemetry import Telemetry
+from app.times import TimestampOutOfRange
 
 TURN = 200
 """After so many events of a large batch other requests have their turn: ten thousand take a fifth of a second."""

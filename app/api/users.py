@@ -11,8 +11,8 @@ from app.api.openapi import problems
 from app.api.schemas.common import MAX_HISTORY, Parameters
 from app.api.schemas.users import UserAnswer
 from app.api.security import JSON
-from app.api.times import format_timestamp
 from app.state.history import HistoryEvent, Owner
+from app.times import format_timestamp
 
 
 class Histories(Protocol):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.api.schemas.events import EventBody
-from app.api.times import TimestampOutOfRange, format_timestamp, parse_timestamp
+from app.times import TimestampOutOfRange, format_timestamp, parse_timestamp
 
 EVENT = {"user_id": "u", "item_id": "i"}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from app.api.times import MAX_TIMESTAMP_MS, parse_timestamp
+from app.times import MAX_TIMESTAMP_MS, parse_timestamp
 
 MAX_HISTORY = 1000
 

@@ -1,4 +1,4 @@
-"""Times at the door: RFC 3339 or epoch milliseconds in, RFC 3339 out, whole microseconds since the epoch between."""
+"""Times as others write them, RFC 3339 or epoch milliseconds, and as we keep them, microseconds since the epoch."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -29,8 +29,8 @@ def parse_timestamp(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         timestamp_us = value * 1000
-    elif isinstance(value, str) and _RFC3339.fullmatch(value):
-        timestamp_us = _from_rfc3339(value)
+    elif isinstance(value, str) and is_rfc3339(value):
+        timestamp_us = parse_rfc3339(value)
     else:
         raise ValueError("must be RFC 3339 with an offset, like 2026-11-24T09:15:02.120Z, or whole epoch milliseconds")
     if not 0 <= timestamp_us <= MAX_TIMESTAMP_MS * 1000 + 999:
@@ -38,7 +38,22 @@ def parse_timestamp(value: object) -> int:
     return timestamp_us
 
 
-def _from_rfc3339(value: str) -> int:
+def is_rfc3339(value: str) -> bool:
+    """Whether the text has the form of RFC 3339 with an offset; the 31st of February has it too."""
+    return _RFC3339.fullmatch(value) is not None
+
+
+def parse_rfc3339(value: str) -> int:
+    """Microseconds since the epoch, of any year from 1 to 9999; negative before 1970.
+
+    >>> parse_rfc3339("1969-12-31T23:59:59Z")
+    -1000000
+
+    Raises:
+        ValueError: the text is not of that form, or no such day or hour exists.
+    """
+    if not is_rfc3339(value):
+        raise ValueError("must be RFC 3339 with an offset, like 2026-11-24T09:15:02.120Z")
     try:
         moment = datetime.fromisoformat(value.upper())
     except ValueError as error:
