@@ -30,18 +30,23 @@ $(STAMP): pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) --editable '.[train]' --group dev
 	@touch $(STAMP)
 
+# What tests of the optional extras need; the demo does without.
+$(STAMP)-extras: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train,tune]'
+	@touch $@
+
 demo: $(STAMP)
 	$(BIN)/python -m scripts.demo
 
 serve: $(STAMP)
 	$(BIN)/python -m app
 
-lint: $(STAMP)
+lint: $(STAMP)-extras
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint
+test: $(STAMP)-extras lint
 	$(BIN)/pytest
 
 clean:

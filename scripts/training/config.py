@@ -2,6 +2,7 @@
 when wrong."""
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,12 @@ def read_config(path: Path) -> TrainingConfig:
         return TrainingConfig().with_values(values)
     except (OSError, tomllib.TOMLDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def config_toml(config: TrainingConfig) -> str:
+    """The experiment as `read_config` reads it, every key on a line of its own."""
+    # Numbers, texts and lists of them are written alike in JSON and TOML.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in dataclasses.asdict(config).items())
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,19 @@ KNOWS = {
     "uvicorn": {"workers"},
     "prometheus_client": {"telemetry", "api"},
 }
-OFFLINE = {"torch", "onnx", "onnxscript", "polars", "scipy", "matplotlib", "tensorboard", "scripts", "tests"}
+OFFLINE = {
+    "torch",
+    "onnx",
+    "onnxscript",
+    "polars",
+    "scipy",
+    "matplotlib",
+    "tensorboard",
+    "optuna",
+    "mlflow",
+    "scripts",
+    "tests",
+}
 FOR_SCRIPTS = ("app.artifacts", "app.ranking", "app.state.event_log", "app.errors", "app.settings")
 MEASURES_THE_SERVICE = {"scripts/benchmarks/store.py"}  # what it measures is `app.state` itself
 PURE = {
