@@ -1,4 +1,3 @@
-#!lua
 -- Appends one shard's part of a batch to histories, popularity and event log. All of it happens, or none.
 --
 -- KEYS[1] event log, KEYS[2] popularity, KEYS[3…] histories and sets of counted identities
@@ -6,54 +5,10 @@
 -- then five per event: index in KEYS, score, member, popularity score | "", log data
 -- Returns one letter per event, (a)ccepted (d)uplicate (i)gnored, and how many entries the log dropped.
 
-local call = redis.call
 local cap, ttl_ms = tonumber(ARGV[1]), ARGV[2]
 local log_max_entries, log_max_age_ms = ARGV[3], tonumber(ARGV[4])
 local half_life_s, popularity_max = tonumber(ARGV[5]), tonumber(ARGV[6])
 local HEADER, WIDTH = 6, 5
-
--- Whether some member carries the digest, at whatever time. The server does the matching: a compact set is answered in
--- one step, which measured two to four times faster than reading its members here.
-local function is_stored(key, digest)
-  local cursor = '0'
-  repeat
-    local reply = call('ZSCAN', key, cursor, 'MATCH', '??' .. digest .. '*', 'COUNT', 2000)
-    if #reply[2] > 0 then
-      return true
-    end
-    cursor = reply[1]
-  until cursor == '0'
-  return false
-end
-
--- Lua's < on strings follows the server's locale; sorted sets order members by their bytes, and so must this.
-local function sorts_before(left, right)
-  for position = 1, math.min(#left, #right) do
-    local l, r = string.byte(left, position), string.byte(right, position)
-    if l ~= r then
-      return l < r
-    end
-  end
-  return #left < #right
-end
-
--- Room is made before adding: a set that once holds more entries than zset-max-listpack-entries is never compact again.
-local function make_room(key, score, member)
-  local count = call('ZCARD', key)
-  if count < cap then
-    return true
-  end
-  if count > cap then -- the cap was lowered since
-    call('ZREMRANGEBYRANK', key, 0, count - cap - 1)
-  end
-  local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  local at, oldest_at = tonumber(score), tonumber(oldest[2])
-  if at < oldest_at or (at == oldest_at and sorts_before(member, oldest[1])) then
-    return false
-  end
-  call('ZREMRANGEBYRANK', key, 0, 0)
-  return true
-end
 
 -- An item's score is the time at which one event of weight 1 would make it as popular as all its events do: the
 -- exponentially decayed sum kept as a logarithm, which no date can overflow.
@@ -74,7 +29,7 @@ for start = HEADER + 1, #ARGV, WIDTH do
   local outcome = 'a'
   if is_stored(key, string.sub(member, 3, 10)) then
     outcome = 'd'
-  elseif not make_room(key, score, member) then
+  elseif not make_room(key, cap, score, member) then
     outcome = 'i'
   else
     call('ZADD', key, score, member)

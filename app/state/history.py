@@ -5,17 +5,16 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import blake2b, sha1
-from importlib.resources import files
+from hashlib import blake2b
 from os import urandom
 from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
 
-from app.state.connection import is_refusal, store_errors, unavailable
+from app.state.connection import store_errors
 from app.state.keys import Keys, Owner
+from app.state.script import Script, ScriptCall
 
 __all__ = ["AppendOutcome", "Event", "History", "HistoryEvent", "Owner"]
 
@@ -127,8 +126,7 @@ class History:
             repr(self._half_life_s),
             str(MAX_POPULAR_ITEMS),
         ]
-        self._script = files("app.state").joinpath("append.lua").read_bytes()
-        self._script_sha = sha1(self._script, usedforsecurity=False).hexdigest()
+        self._script = Script(redis, "members", "append")
         self._on_log_dropped = on_log_dropped
 
     async def append(self, events: Sequence[Event]) -> list[AppendOutcome]:
@@ -153,7 +151,8 @@ class History:
         outcomes = [AppendOutcome.IGNORED] * len(events)
         num_dropped = 0
         for trip in _round_trips(calls):
-            for call, (letters, dropped) in zip(trip, await self._run(trip), strict=True):
+            replies = await self._script.run(*[ScriptCall(call.keys, call.arguments) for call in trip])
+            for call, (letters, dropped) in zip(trip, replies, strict=True):
                 num_dropped += dropped
                 for place, letter in zip(call.places, letters, strict=True):
                     outcomes[place] = _OUTCOMES[letter]
@@ -211,28 +210,6 @@ class History:
             )
             call.places.append(place)
         return calls
-
-    async def _run(self, calls: Sequence[_ShardCall]) -> list[tuple[bytes, int]]:
-        replies = await self._send(calls)
-        lost = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if lost:  # the server was restarted or its scripts were flushed; the other shards are done
-            with store_errors():
-                await self._redis.script_load(self._script)
-            for number, reply in zip(lost, await self._send([calls[number] for number in lost]), strict=True):
-                replies[number] = reply
-        for reply in replies:
-            if isinstance(reply, ResponseError) and is_refusal(reply):
-                raise unavailable(reply) from reply
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    async def _send(self, calls: Sequence[_ShardCall]) -> list[Any]:
-        with store_errors():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for call in calls:
-                    pipe.evalsha(self._script_sha, len(call.keys), *call.keys, *call.arguments)
-                return await pipe.execute(raise_on_error=False)
 
 
 def _round_trips(calls: Sequence[_ShardCall]) -> Iterator[list[_ShardCall]]:
