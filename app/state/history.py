@@ -10,9 +10,8 @@ from os import urandom
 from typing import Any, NamedTuple
 
 import orjson
-from redis.asyncio import Redis
 
-from app.state.connection import store_errors
+from app.state.connection import Store, store_errors
 from app.state.keys import Keys, Owner
 from app.state.script import Script, ScriptCall
 
@@ -102,7 +101,7 @@ class History:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Store,
         *,
         namespace: str,
         shards: int,
@@ -167,10 +166,7 @@ class History:
             StoreUnavailable: the store does not answer.
         """
         with store_errors():
-            # redis-py leaves execute_command untyped; its typed zrange would build a tuple and a float per event.
-            reply = await self._redis.execute_command(  # type: ignore[no-untyped-call]
-                "ZRANGE", self._keys.history(owner), -self._cap, -1, "WITHSCORES"
-            )
+            reply = await self._redis.pipelined.call("ZRANGE", self._keys.history(owner), -self._cap, -1, "WITHSCORES")
         return _parse(reply)
 
     def _encode(self, events: Sequence[Event]) -> list[_ShardCall]:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
-from app.state.connection import claim_store, connect
+from app.state.connection import Store, claim_store, connect
 from app.state.embedded import EmbeddedStore
 from app.state.history import Event, History, Owner
 from app.state.keys import Keys
@@ -82,7 +82,7 @@ async def _measure(url: str, num_users: int, events_per_user: int, seconds: floa
         await redis.aclose()
 
 
-async def _fill_and_measure(redis: Redis, num_users: int, events_per_user: int, seconds: float) -> StoreFigures:
+async def _fill_and_measure(redis: Store, num_users: int, events_per_user: int, seconds: float) -> StoreFigures:
     await claim_store(redis, namespace="default", shards=SHARDS)
     history = History(
         redis,
