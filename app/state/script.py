@@ -5,10 +5,12 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from app.state.connection import is_refusal, store_errors, unavailable
+from app.state.connection import Store, is_refusal, store_errors, unavailable
+
+MAX_ARGUMENTS_ON_SHARED_CONNECTION = 64
+"""Of all calls of one round trip, some ten events: what takes the server longer would hold up the reads behind it."""
 
 
 class ScriptCall(NamedTuple):
@@ -21,7 +23,7 @@ class ScriptCall(NamedTuple):
 class Script:
     """The Lua files of this folder that are named, one behind the other: shared functions first."""
 
-    def __init__(self, redis: Redis, *names: str) -> None:
+    def __init__(self, redis: Store, *names: str) -> None:
         self._redis = redis
         parts = [files("app.state").joinpath(f"{name}.lua").read_bytes() for name in names]
         self._text = b"#!lua\n" + b"\n".join(parts)
@@ -35,7 +37,7 @@ class Script:
             ResponseError: the script is at fault.
         """
         replies = await self._send(calls)
-        lost = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        lost = [number for number, reply in enumerate(replies) if _is_lost(reply)]
         if lost:  # the server was restarted or its scripts were flushed; the other calls are done
             with store_errors():
                 await self._redis.script_load(self._text)
@@ -49,8 +51,16 @@ class Script:
         return replies
 
     async def _send(self, calls: Sequence[ScriptCall]) -> list[Any]:
+        commands = [("EVALSHA", self._sha, len(call.keys), *call.keys, *call.arguments) for call in calls]
         with store_errors():
+            if sum(map(len, commands)) <= MAX_ARGUMENTS_ON_SHARED_CONNECTION:
+                return await self._redis.pipelined.call_all(commands)
             async with self._redis.pipeline(transaction=False) as pipe:
-                for call in calls:
-                    pipe.evalsha(self._sha, len(call.keys), *call.keys, *call.arguments)
+                for command in commands:
+                    pipe.execute_command(*command)
                 return await pipe.execute(raise_on_error=False)
+
+
+def _is_lost(reply: object) -> bool:
+    """redis-py takes the code out of the text and makes it a class."""
+    return isinstance(reply, NoScriptError) or (isinstance(reply, ResponseError) and str(reply).startswith("NOSCRIPT"))
