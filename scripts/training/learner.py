@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
+from scripts.training.full_softmax import fast_precision
 from scripts.training.losses import binary_cross_entropy, cross_entropy, gbce, sample_negatives, sampled_softmax
 from scripts.training.model import SequenceModel
 from scripts.training.run_folder import RunError
@@ -108,7 +109,10 @@ def _loss_function(
     D)."""
 
     if config.loss == "cross_entropy":
-        return lambda states_TD, targets_T, items_VD, _: cross_entropy(states_TD, targets_T, items_VD)
+        precision = {"auto": fast_precision(), "float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
+        return lambda states_TD, targets_T, items_VD, _: cross_entropy(
+            states_TD, targets_T, items_VD, precision=precision
+        )
     losses: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
         "sampled_softmax": sampled_softmax,
         "bce": binary_cross_entropy,

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scripts.training.full_softmax import full_softmax
+
 Loss = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
 
 
@@ -21,8 +23,15 @@ def sample_negatives(num_items: int, num_negatives: int, generator: torch.Genera
     return torch.randint(1, num_items + 1, (num_negatives,), generator=generator, device=generator.device)
 
 
-def cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor) -> Tensor:
-    """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part."""
+def cross_entropy(
+    states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, *, precision: torch.dtype = torch.float32
+) -> Tensor:
+    """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part.
+
+    precision: of the matrix products on a CPU; a GPU goes by autocast.
+    """
+    if states_TD.device.type == "cpu":
+        return full_softmax(states_TD, targets_T - 1, items_VD[1:], precision=precision)
     return F.cross_entropy((states_TD @ items_VD[1:].T).float(), targets_T - 1)
 
 
