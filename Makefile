@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 
 # What tests of the optional extras need; the demo does without.
 $(STAMP)-extras: $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train,tune]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train,tune,tracking]'
 	@touch $@
 
 demo: $(STAMP)

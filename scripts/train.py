@@ -24,6 +24,7 @@ from scripts.training.config import ConfigError, TrainingConfig, parse_assignmen
 from scripts.training.interactions import DataError, Interactions, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, RunConfig, RunError, read_run_config, start_run
+from scripts.training.tracking import TRACKERS, StartTracker, TrackerMissing, tracker
 from scripts.training.trainer import refit, train
 
 
@@ -67,14 +68,16 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value; repeatable")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     parser.add_argument("--refit", action="store_true", help="then train on everything as well, for shipping")
+    parser.add_argument("--tracker", choices=TRACKERS, default="tensorboard",
+                        help="where the epochs' figures go beside the run folder (default %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
     try:
         data = PreparedData.load(arguments.data)
         config = _configuration(arguments, data)
         start_run(arguments.output, config, resume=arguments.resume)
         _print_table(config)
-        _train(data, config.training, arguments.output, with_refit=arguments.refit)
-    except (RunError, ConfigError, DataError) as error:
+        _train(data, config.training, arguments.output, tracker(arguments.tracker), with_refit=arguments.refit)
+    except (RunError, ConfigError, DataError, TrackerMissing) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -107,9 +110,11 @@ def _print_table(config: RunConfig) -> None:
         print(f"  {name:<{width}}  {value!s:<16}  {config.reasons.get(name, '')}".rstrip())
 
 
-def _train(data: PreparedData, config: TrainingConfig, output: Path, *, with_refit: bool) -> None:
+def _train(
+    data: PreparedData, config: TrainingConfig, output: Path, start_tracker: StartTracker, *, with_refit: bool
+) -> None:
     with ProgressBar("epoch", data.train, config.max_epochs) as bar:
-        outcome = train(data, config, output, observer=bar)
+        outcome = train(data, config, output, observer=bar, start_tracker=start_tracker)
     best = outcome.best
     print(
         f"best epoch {best['epoch']} of {outcome.num_epochs}: validation "
@@ -122,7 +127,7 @@ def _train(data: PreparedData, config: TrainingConfig, output: Path, *, with_ref
         )
     if with_refit:
         with ProgressBar("refit", data.everything, best["epoch"]) as bar:
-            refit(data, config, output, num_epochs=best["epoch"], observer=bar)
+            refit(data, config, output, num_epochs=best["epoch"], observer=bar, start_tracker=start_tracker)
         print(f"trained on everything for {best['epoch']} epochs; export takes these weights")
 
 

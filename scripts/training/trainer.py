@@ -8,13 +8,12 @@ that is resumed ends with the weights of one that was never interrupted.
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
@@ -27,7 +26,6 @@ from scripts.training.run_folder import (
     CHECKPOINT_FILE,
     REFIT_FOLDER,
     REFIT_WEIGHTS_FILE,
-    TENSORBOARD_FOLDER,
     WATCHED_METRIC,
     RunError,
     read_fusion,
@@ -38,6 +36,7 @@ from scripts.training.run_folder import (
     write_history,
 )
 from scripts.training.scorer import validate
+from scripts.training.tracking import StartTracker, TensorBoard
 
 FUSION_CASES = 3000
 """So many validation cases decide the share of the rules at most: each is ranked once per share."""
@@ -66,7 +65,14 @@ class Outcome:
     by_share: Mapping[float, float] = field(default_factory=dict)
 
 
-def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Observer) -> Outcome:
+def train(
+    data: PreparedData,
+    config: TrainingConfig,
+    run: Path,
+    *,
+    observer: Observer,
+    start_tracker: StartTracker = TensorBoard,
+) -> Outcome:
     """Train on `data.train` until validation stops getting better; `run` then holds the best weights.
 
     Goes on from the checkpoint in `run` where there is one: see `run_folder.start_run`.
@@ -79,7 +85,7 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, measure, observer)
+    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, measure, observer, start_tracker)
     if config.followers == 0:
         write_fusion(run, None, 0.0)
         return outcome
@@ -91,13 +97,23 @@ def train(data: PreparedData, config: TrainingConfig, run: Path, *, observer: Ob
     return replace(outcome, share_of_rules=model.share, by_share=by_share)
 
 
-def refit(data: PreparedData, config: TrainingConfig, run: Path, *, num_epochs: int, observer: Observer) -> Outcome:
+def refit(
+    data: PreparedData,
+    config: TrainingConfig,
+    run: Path,
+    *,
+    num_epochs: int,
+    observer: Observer,
+    start_tracker: StartTracker = TensorBoard,
+) -> Outcome:
     """Train once more on everything, validation and test items included, for `num_epochs`: for shipping, never for
     measuring.
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    outcome = _epochs(data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer)
+    outcome = _epochs(
+        data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker
+    )
     _, share = read_fusion(run)
     write_fusion(folder, learn_rules(data.everything, data.num_items, config.followers) if share else None, share)
     return outcome
@@ -111,6 +127,7 @@ def _epochs(
     weights_file: str,
     measure: Callable[[SequenceModel], dict[str, float]] | None,
     observer: Observer,
+    start_tracker: StartTracker,
 ) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     if not (interactions.lengths >= 2).any():
@@ -122,7 +139,9 @@ def _epochs(
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         learner.load_state(state)
         history = read_history(folder)[: state["epoch"]]
-    with SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=len(history) + 1) as writer:
+    tracker = start_tracker(folder, asdict(config), len(history) + 1)
+    is_complete = False
+    try:
         while not _is_finished(history, config, validates=measure is not None):
             epoch = len(history) + 1
             record = _train_epoch(learner, interactions, epoch, observer)
@@ -134,9 +153,11 @@ def _epochs(
                 save_tensors(folder / weights_file, model.state_dict())
             write_history(folder, history)
             save_tensors(checkpoint, {**learner.state(), "epoch": epoch})
-            for name, value in record.items():
-                writer.add_scalar(name, value, epoch)
+            tracker.log(epoch, record)
             observer.on_epoch(record, _best(history))
+        is_complete = True
+    finally:
+        tracker.finish(is_complete=is_complete)
     return Outcome(best=_best(history), num_epochs=len(history))
 
 
