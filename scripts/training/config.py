@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from scripts.training.losses import Loss
-from scripts.training.model import Head, ModelConfig
+from scripts.training.model import Attributes, Head, ModelConfig
 from scripts.training.temporal import Temporal
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -28,6 +28,9 @@ class TrainingConfig:
     max_length     steps of a history that the model reads
     dropout        of embeddings and of what each layer adds
     temporal       module after the attention blocks; kernel_size steps are seen by its convolution
+    attributes     of items: added to their vectors (embedding), predicted of the next item (auxiliary), or both; none
+                   where the data know of no value that several items share
+    auxiliary_weight  of the prediction of attributes beside the loss
     head           fully connected prediction head: one layer, or two with an activation between
     loss           num_negatives serves the sampled ones, calibration (t) gbce
     batch_tokens   steps per batch; accumulation batches make one step of the optimizer
@@ -48,6 +51,8 @@ class TrainingConfig:
     dropout: float = 0.2
     temporal: Temporal = "none"
     kernel_size: int = 5
+    attributes: Attributes = "none"
+    auxiliary_weight: float = 0.1
     head: Head = "mlp"
     loss: Loss = "cross_entropy"
     num_negatives: int = 256
@@ -151,7 +156,7 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
         **{
             name: ("0 or more", lambda value: value >= 0)
-            for name in ("weight_decay", "warmup_steps", "seed", "followers")
+            for name in ("auxiliary_weight", "weight_decay", "warmup_steps", "seed", "followers")
         },
         "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
     }

@@ -40,9 +40,11 @@ class RankingGraph(nn.Module):
     def __init__(self, model: NextItemModel) -> None:
         super().__init__()
         self.model = model
+        self.item_vectors: Tensor
+        self.register_buffer("item_vectors", model.item_vectors().detach())
 
     def forward(self, items: Tensor, k: Tensor, adjust: Tensor) -> tuple[Tensor, Tensor]:
-        scores_BV = self.model.next_scores(items, self.model.item_vectors()) + adjust
+        scores_BV = self.model.next_scores(items, self.item_vectors) + adjust
         # Not int(…): the exporter would try to look at the value.
         num_ranks = cast(int, k[0].item())
         # What the exporter must know of a size that it cannot see.

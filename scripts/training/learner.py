@@ -1,39 +1,37 @@
-"""What one step of training changes: the model, its optimizer and the average of its weights.
-
-Shapes: B batch, L length, T targets (the positions that have a next item), D embedding, V catalogue with padding.
-"""
+"""What one step of training changes: the model, its optimizer and the average of its weights."""
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
-from scripts.training.full_softmax import fast_precision
-from scripts.training.losses import binary_cross_entropy, cross_entropy, gbce, sample_negatives, sampled_softmax
+from scripts.training.interactions import PreparedData
 from scripts.training.model import SequenceModel
+from scripts.training.objective import Objective
 from scripts.training.run_folder import RunError
 
 
 class Learner:
     """Model, optimizer and averaged weights: what one step changes and a checkpoint keeps."""
 
-    def __init__(self, config: TrainingConfig, num_items: int) -> None:
+    def __init__(self, config: TrainingConfig, data: PreparedData) -> None:
+        """`data` tell what items there are and what is known of them; events come batch by batch."""
         self.config = config
         self.device = _device(config.device)
         torch.manual_seed(config.seed)
-        self.model = SequenceModel(config.model_config(num_items)).to(self.device)
+        attributes = None if config.attributes == "none" else shared_attributes(data.attributes)
+        self.model = SequenceModel(config.model_config(data.num_items), attributes).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = _optimizer(self.model, config)
         self.num_steps = 0
         self.generator = torch.Generator(self.device)
-        self._loss = _loss_function(config, num_items)
+        self._objective = Objective(config)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -64,18 +62,13 @@ class Learner:
 
     def backward(self, batch: Batch, share: float) -> float:
         """Add `share` of the batch's gradient to that of the coming step; returns the batch's loss."""
-        items_BL = torch.from_numpy(batch.items_BL).to(self.device)
-        targets_BL = torch.from_numpy(batch.targets_BL).to(self.device)
-        has_target_BL = targets_BL != 0
         autocast = (
             torch.autocast(self.device.type, dtype=torch.bfloat16)
             if _takes_bfloat16(self.config, self.device)
             else nullcontext()
         )
         with autocast:
-            item_vectors_VD = self.model.item_vectors()
-            states_TD = self.model(items_BL, item_vectors_VD)[has_target_BL]
-            loss: Tensor = self._loss(states_TD, targets_BL[has_target_BL], item_vectors_VD, self.generator)
+            loss = self._objective(self.model, batch, self.generator)
         (loss * share).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         value = loss.item()
         if not math.isfinite(value):
@@ -94,36 +87,11 @@ class Learner:
         decay = decay if self.config.average_decay else 0.0
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():  # what is not is no weight and stays what it is
+                    self.average[name].lerp_(value, 1 - decay)
 
     def averaged_model(self) -> SequenceModel:
-        model = SequenceModel(self.model.config).to(self.device)
-        model.load_state_dict(self.average)
-        return model.eval()
-
-
-def _loss_function(
-    config: TrainingConfig, num_items: int
-) -> Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]:
-    """The configured loss with its negatives drawn; its arguments are states (T, D), targets (T,), item embeddings (V,
-    D)."""
-
-    if config.loss == "cross_entropy":
-        precision = {"auto": fast_precision(), "float32": torch.float32, "bfloat16": torch.bfloat16}[config.precision]
-        return lambda states_TD, targets_T, items_VD, _: cross_entropy(
-            states_TD, targets_T, items_VD, precision=precision
-        )
-    losses: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-        "sampled_softmax": sampled_softmax,
-        "bce": binary_cross_entropy,
-        "gbce": partial(gbce, calibration=config.calibration),
-    }
-    sampled = losses[config.loss]
-
-    def with_negatives(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, generator: torch.Generator) -> Tensor:
-        return sampled(states_TD, targets_T, items_VD, sample_negatives(num_items, config.num_negatives, generator))
-
-    return with_negatives
+        return SequenceModel.of_state(self.model.config, self.average).to(self.device).eval()
 
 
 def _optimizer(model: SequenceModel, config: TrainingConfig) -> torch.optim.AdamW:

@@ -3,10 +3,12 @@
 Shapes: T targets (the positions of a batch that have a next item), D embedding, N negatives, V catalogue with
 padding. Every loss is a mean over the T targets. The sampled losses share one set of negatives among all targets of a
 batch, which turns a gather of T × N embeddings into one matrix product; a negative that is a position's own target is
-left out at that position.
+left out at that position. `items_VD` may be a part of the catalogue that holds all that targets and negatives name, as
+long as they count its rows and row 0 is the padding.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,6 +17,8 @@ from torch.nn import functional as F
 
 from scripts.training.full_softmax import full_softmax
 
+SampledLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of states (T, D), targets (T,), item vectors (V, D) and negatives (N,)."""
 Loss = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
 
 
@@ -44,7 +48,15 @@ def sampled_softmax(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, nega
     return F.cross_entropy(scores_TN1, torch.zeros_like(targets_T))
 
 
-def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor, *, calibration: float) -> Tensor:
+def gbce(
+    states_TD: Tensor,
+    targets_T: Tensor,
+    items_VD: Tensor,
+    negatives_N: Tensor,
+    *,
+    num_items: int,
+    calibration: float,
+) -> Tensor:
     """Generalised binary cross-entropy (Petrov & Macdonald, RecSys 2023): the target's probability is raised to the
     power β.
 
@@ -56,7 +68,7 @@ def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Te
     shift moves no rank; without it the first steps push all scores down together, and training stays there.
     """
     num_negatives = len(negatives_N)
-    rate = min(num_negatives / max(len(items_VD) - 2, 1), 1.0)
+    rate = min(num_negatives / max(num_items - 1, 1), 1.0)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
     positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
     prior = math.log(num_negatives)
@@ -64,9 +76,23 @@ def gbce(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Te
     return loss_T.mean() / (num_negatives + 1)
 
 
-def binary_cross_entropy(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
+def binary_cross_entropy(
+    states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor, *, num_items: int
+) -> Tensor:
     """The target is a yes, each negative a no, with the shift of `gbce`; divided by N + 1."""
-    return gbce(states_TD, targets_T, items_VD, negatives_N, calibration=0.0)
+    return gbce(states_TD, targets_T, items_VD, negatives_N, num_items=num_items, calibration=0.0)
+
+
+def attribute_softmax(states_TD: Tensor, shares_TD: Tensor, roots_T: Tensor, vectors_AD: Tensor) -> Tensor:
+    """What the next item is like: softmax over all attribute values, each of the target's n values wanted with 1/n.
+
+    `shares_TD` are the sums of the vectors of a target's values over √n, `roots_T` are √n, 0 where a target has none:
+    such a target is left out of the mean.
+    """
+    has_values_T = roots_T > 0
+    wanted_T = (states_TD * shares_TD).sum(dim=1).float() / roots_T.clamp(min=1)
+    loss_T = (states_TD @ vectors_AD.T).float().logsumexp(dim=1) - wanted_T
+    return (loss_T * has_values_T).sum() / has_values_T.sum().clamp(min=1)
 
 
 def _scores(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ item, so a sequence reads the same however far it is padded, and causal attentio
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTable
 from scripts.training.temporal import Temporal, temporal_module
 
 Head = Literal["linear", "mlp"]
+Attributes = Literal["none", "embedding", "auxiliary", "both"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ModelConfig:
     temporal: Temporal = "none"
     kernel_size: int = 5
     head: Head = "mlp"
+    attributes: Attributes = "none"
 
     def __post_init__(self) -> None:
         if min(self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.kernel_size) < 1:
@@ -152,9 +156,13 @@ class Block(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, attributes: AttributeTable | None = None) -> None:
+        """attributes: what the items have in common; None where the configuration makes no use of it, or none is
+        known."""
         super().__init__()
         self.config = config
+        if attributes is not None and (config.attributes == "none" or attributes.num_items != config.num_items):
+            raise ValueError(f"attributes of {attributes.num_items} items do not belong to {config}")
         self.item_embedding = nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -173,11 +181,41 @@ class SequenceModel(nn.Module):
                 nn.Linear(config.dim, config.dim),
             )
         )
+        self.attributes = None if attributes is None else AttributeEmbedding(attributes, config.dim)
+        predicts = attributes is not None and config.attributes in ("auxiliary", "both")
+        self.attribute_head = nn.Linear(config.dim, config.dim) if predicts else None
         self.apply(_initialise)
+
+    @classmethod
+    def of_state(cls, config: ModelConfig, state: Mapping[str, Tensor]) -> "SequenceModel":
+        """The model whose `state_dict` this is; the table of attributes is part of it."""
+        table = None
+        if "attributes.offsets" in state:
+            num_values = len(state["attributes.vectors.weight"])
+            table = AttributeTable(state["attributes.values_E"], state["attributes.offsets"], num_values)
+        model = cls(config, table)
+        model.load_state_dict(state)
+        return model
 
     def item_vectors(self) -> Tensor:
         """See `NextItemModel`."""
-        return self.item_embedding.weight
+        if self._added_attributes is None:
+            return self.item_embedding.weight
+        return self.vectors_of(torch.arange(self.config.num_items + 1, device=self.item_embedding.weight.device))
+
+    def vectors_of(self, items_X: Tensor) -> Tensor:
+        """(X, D): the rows of `item_vectors` for some items, without the work for the others."""
+        own_XD: Tensor = self.item_embedding(items_X)
+        return own_XD if self._added_attributes is None else own_XD + self._added_attributes(items_X)
+
+    def attribute_vectors(self) -> Tensor | None:
+        """(A, D): what each attribute value adds to the vector of an item that has it, before the division by the root
+        of their number; None where item vectors hold no attributes."""
+        return None if self._added_attributes is None else self._added_attributes.vectors.weight
+
+    @property
+    def _added_attributes(self) -> AttributeEmbedding | None:
+        return self.attributes if self.config.attributes in ("embedding", "both") else None
 
     def forward(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): for every column the state that is scored for the item after it.

@@ -93,9 +93,8 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
 
 def read_weights(path: Path, config: TrainingConfig, num_items: int) -> SequenceModel:
     """The attention model of a configuration with the weights of a file, on the CPU."""
-    attention = SequenceModel(config.model_config(num_items))
-    attention.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return attention
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return SequenceModel.of_state(config.model_config(num_items), state)
 
 
 def write_fusion(folder: Path, rules: RuleTable | None, share: float) -> None:

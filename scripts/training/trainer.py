@@ -85,7 +85,7 @@ def train(
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    outcome = _epochs(data.train, data.num_items, config, run, BEST_FILE, measure, observer, start_tracker)
+    outcome = _epochs(data, data.train, config, run, BEST_FILE, measure, observer, start_tracker)
     if config.followers == 0:
         write_fusion(run, None, 0.0)
         return outcome
@@ -111,17 +111,15 @@ def refit(
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    outcome = _epochs(
-        data.everything, data.num_items, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker
-    )
+    outcome = _epochs(data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker)
     _, share = read_fusion(run)
     write_fusion(folder, learn_rules(data.everything, data.num_items, config.followers) if share else None, share)
     return outcome
 
 
 def _epochs(
+    data: PreparedData,
     interactions: Interactions,
-    num_items: int,
     config: TrainingConfig,
     folder: Path,
     weights_file: str,
@@ -132,7 +130,7 @@ def _epochs(
     folder.mkdir(parents=True, exist_ok=True)
     if not (interactions.lengths >= 2).any():
         raise RunError("nothing can be learnt: no user has two events in the training part")
-    learner = Learner(config, num_items)
+    learner = Learner(config, data)
     history: list[dict[str, Any]] = []
     checkpoint = folder / CHECKPOINT_FILE
     if checkpoint.is_file():

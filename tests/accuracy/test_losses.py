@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.training.losses import binary_cross_entropy, cross_entropy, gbce, sample_negatives, sampled_softmax
+from scripts.training.losses import (
+    attribute_softmax,
+    binary_cross_entropy,
+    cross_entropy,
+    gbce,
+    sample_negatives,
+    sampled_softmax,
+)
 
 NUM_ITEMS, NUM_TARGETS = 7, 4
 
@@ -59,7 +66,7 @@ def test_gbce_raises_the_targets_probability_to_beta(drawn: tuple[Tensor, ...], 
         scores = scores_of(states, items, row, [target, *others])
         positive, *rest = [sigmoid(score - math.log(len(negatives))) for score in scores]
         total -= math.log(positive**beta) + sum(math.log(1 - probability) for probability in rest)
-    loss = gbce(states, targets, items, negatives, calibration=calibration)
+    loss = gbce(states, targets, items, negatives, num_items=NUM_ITEMS, calibration=calibration)
     assert float(loss) == pytest.approx(total / NUM_TARGETS / (len(negatives) + 1), rel=1e-5)
 
 
@@ -71,7 +78,7 @@ def test_binary_cross_entropy_says_yes_to_the_target_and_no_to_each_negative(dra
         scores = scores_of(states, items, row, [target, *others])
         positive, *rest = [sigmoid(score - math.log(len(negatives))) for score in scores]
         total -= math.log(positive) + sum(math.log(1 - probability) for probability in rest)
-    loss = binary_cross_entropy(states, targets, items, negatives)
+    loss = binary_cross_entropy(states, targets, items, negatives, num_items=NUM_ITEMS)
     assert float(loss) == pytest.approx(total / NUM_TARGETS / (len(negatives) + 1), rel=1e-5)
 
 
@@ -88,3 +95,23 @@ def test_negatives_that_are_all_targets_give_no_gradient_of_nan() -> None:
 def test_negatives_are_items_and_cover_the_catalogue() -> None:
     negatives = sample_negatives(NUM_ITEMS, 1000, torch.Generator().manual_seed(0))
     assert set(negatives.tolist()) == set(range(1, NUM_ITEMS + 1))
+
+
+def test_attribute_softmax_wants_each_value_of_the_next_item_alike() -> None:
+    """The first target has values 0 and 2, the second none and counts for nothing, the third value 1."""
+    generator = torch.Generator().manual_seed(1)
+    states, vectors = torch.randn(3, 4, generator=generator), torch.randn(5, 4, generator=generator)
+    values = [[0, 2], [], [1]]
+    shares = torch.stack([sum((vectors[value] for value in row), torch.zeros(4)) for row in values])
+    roots = torch.tensor([math.sqrt(2), 0.0, 1.0])
+    shares[0] /= math.sqrt(2)
+    total = 0.0
+    for row, wanted in enumerate(values):
+        exponentials = [math.exp(score) for score in scores_of(states, vectors, row, list(range(5)))]
+        total -= sum(math.log(exponentials[value] / sum(exponentials)) / len(wanted) for value in wanted)
+    assert float(attribute_softmax(states, shares, roots, vectors)) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_targets_without_attributes_alone_lose_nothing() -> None:
+    loss = attribute_softmax(torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.ones(4, 3))
+    assert float(loss) == 0

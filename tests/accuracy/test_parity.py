@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,19 +10,20 @@ import torch
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
+from scripts.training.attributes import shared_attributes
 from scripts.training.graph import GRAPH, ExportError, check_parity, export_graph, score_all_positions
 from scripts.training.model import ModelConfig, SequenceModel
-from scripts.training.temporal import Temporal
 
 NUM_ITEMS, MAX_LENGTH = 40, 16
-TEMPORALS: list[Temporal] = ["none", "conv", "gru"]
+VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "both"}]
 
 
-def model_with_ties(temporal: Temporal) -> SequenceModel:
-    """Items 21…40 have the embeddings of items 1…20, so every score occurs twice."""
+def model_with_ties(variant: dict[str, Any]) -> SequenceModel:
+    """Items 21…40 have the vectors of items 1…20, so every score occurs twice."""
     torch.manual_seed(1)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, temporal=temporal, kernel_size=3)
-    model = SequenceModel(config).eval()
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_size": 3, **variant})
+    attributes = shared_attributes([{"colour": item % 4, "shape": item % 5} for item in range(NUM_ITEMS)])
+    model = SequenceModel(config, attributes if "attributes" in variant else None).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -30,7 +32,7 @@ def model_with_ties(temporal: Temporal) -> SequenceModel:
     return model
 
 
-@pytest.fixture(scope="module", params=TEMPORALS)
+@pytest.fixture(scope="module", params=VARIANTS, ids=str)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[SequenceModel, Path]:
     model = model_with_ties(request.param)
     path = tmp_path_factory.mktemp("graph") / "model.onnx"

@@ -38,6 +38,7 @@ FOR_SCRIPTS = ("app.artifacts", "app.ranking", "app.state.event_log", "app.error
 MEASURES_THE_SERVICE = {"scripts/benchmarks/store.py"}  # what it measures is `app.state` itself
 PURE = {
     "scripts/training/model.py": {"torch"},
+    "scripts/training/attribute_embedding.py": {"torch"},
     "scripts/training/temporal.py": {"torch"},
     "scripts/training/losses.py": {"torch"},
     "scripts/training/evaluation.py": {"numpy"},

@@ -1,0 +1,65 @@
+"""The loss of a batch is what its definition says, however few rows of the catalogue it touches."""
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.training.attributes import shared_attributes
+from scripts.training.batches import Batch
+from scripts.training.config import TrainingConfig
+from scripts.training.losses import gbce, sample_negatives, sampled_softmax
+from scripts.training.model import SequenceModel
+from scripts.training.objective import Objective
+
+NUM_ITEMS = 30
+ITEMS = [{"colour": ["red", "green", "blue"][index % 3], "shiny": index % 2 == 0} for index in range(NUM_ITEMS)]
+BATCH = Batch(np.array([[4, 7, 2], [9, 4, 0]]), np.array([[7, 2, 9], [4, 1, 0]]))
+
+
+def model(config: TrainingConfig) -> SequenceModel:
+    torch.manual_seed(0)
+    table = None if config.attributes == "none" else shared_attributes(ITEMS)
+    return SequenceModel(config.model_config(NUM_ITEMS), table).eval()
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+@pytest.mark.parametrize("attributes", ["none", "embedding"])
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+def test_sampled_loss_over_named_rows_is_that_over_the_whole_table(loss: str, attributes: str) -> None:
+    config = TrainingConfig(max_length=3, dim=8, num_blocks=1).with_values(
+        {"loss": loss, "attributes": attributes, "num_negatives": 12}
+    )
+    sequence_model = model(config)
+    found = Objective(config)(sequence_model, BATCH, generator())
+    found.backward()
+    gradients = [parameter.grad for parameter in sequence_model.parameters()]
+
+    sequence_model.zero_grad()
+    table = sequence_model.item_vectors()
+    targets = torch.from_numpy(BATCH.targets_BL)
+    states = sequence_model(torch.from_numpy(BATCH.items_BL), table)[targets != 0]
+    negatives = sample_negatives(NUM_ITEMS, 12, generator())
+    expected = (
+        sampled_softmax(states, targets[targets != 0], table, negatives)
+        if loss == "sampled_softmax"
+        else gbce(states, targets[targets != 0], table, negatives, num_items=NUM_ITEMS, calibration=0.75)
+    )
+    torch.testing.assert_close(found, expected)
+    expected.backward()
+    for gradient, parameter in zip(gradients, sequence_model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
+@pytest.mark.parametrize("loss", ["sampled_softmax", "cross_entropy"])
+def test_auxiliary_task_adds_its_weight(loss: str) -> None:
+    config = TrainingConfig(max_length=3, dim=8, num_blocks=1).with_values({"loss": loss, "attributes": "both"})
+    values = [
+        Objective(config.with_values({"auxiliary_weight": weight}))(model(config), BATCH, generator()).item()
+        for weight in (0.0, 0.5, 1.0)
+    ]
+    assert values[1] - values[0] == pytest.approx(values[2] - values[1], rel=1e-4)
+    # Five values without any knowledge: ln 5 to tell them, give or take what random weights bring.
+    assert values[2] - values[0] == pytest.approx(np.log(5), rel=0.5)
