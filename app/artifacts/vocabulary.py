@@ -81,6 +81,15 @@ class ItemAttributes:
         item: dict[str, Any] = orjson.loads(self._content[start : int(self._ends[item_index - 1])])
         return item
 
+    def of_range(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """The items of the indices `start` … `stop - 1`, read in one go. Raises IndexError like a single one."""
+        if not 1 <= start <= stop <= len(self._ends) + 1:
+            raise IndexError((start, stop))
+        first = int(self._ends[start - 2]) + 1 if start > 1 else 0
+        last = int(self._ends[stop - 2]) if stop > start else first
+        items: list[dict[str, Any]] = orjson.loads(b"[" + self._content[first:last].replace(b"\n", b",") + b"]")
+        return items
+
     @cached_property
     def _titles(self) -> list[tuple[str, int]]:
         titles = ((self[index].get("title"), index) for index in range(1, len(self) + 1))
