@@ -166,6 +166,7 @@ def test_filter_that_does_not_fit_says_where_and_why(
 
 def test_hidden_are_the_padding_and_what_is_unavailable_or_deleted(films: CatalogueView) -> None:
     assert films.hidden.tolist() == [True, False, False, False, True, False]
+    assert films.hidden_items.tolist() == [4]
     later = films.with_records({"a": DELETED.encode(), "d": ItemRecord(available=True).encode(), "n": b"{}"})
     assert later.hidden.tolist() == [True, True, False, False, False, False, False]
     assert films.hidden.tolist() == [True, False, False, False, True, False]

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
 from app.state.filters import Filter, Kind
@@ -122,6 +123,11 @@ class CatalogueView:
         hidden_V = np.concatenate([np.ones(1, dtype=np.bool_), *(block.hidden for block in self.blocks)])
         hidden_V.flags.writeable = False
         return hidden_V
+
+    @cached_property
+    def hidden_items(self) -> NDArray[np.int64]:
+        """The item indices that `hidden` marks, rising, without the padding."""
+        return np.flatnonzero(self.hidden)[1:]
 
     def mask(self, filter: Filter, *, pointer: str = "/filter") -> Bools:
         """bool (num_items + 1,), read-only. True: the filter holds; row 0 is False. Cached.
