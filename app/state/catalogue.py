@@ -1,17 +1,66 @@
 """The items that can be recommended: what the live artifact knows, and what was changed since."""
 
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from app.errors import StoreUnavailable
+from app.state.connection import Store
+from app.state.items.blocks import Block, base_blocks
 from app.state.items.masks import MaskCache
+from app.state.items.records import DELETED, UNCHANGED, ItemRecord
+from app.state.items.store import Change, ChangesLost, ItemStore, PutOutcome
 from app.state.items.view import CatalogueItem, CatalogueModel, CatalogueView
 
-__all__ = ["Catalogue", "CatalogueItem", "CatalogueView"]
+__all__ = ["Catalogue", "CatalogueItem", "CatalogueView", "ItemRecord", "PutOutcome"]
+
+FOLLOW_SECONDS = 0.25
+"""So often a worker asks for the changes of others."""
+RETRY_SECONDS = 1.0
+TURN = 500
+"""After so many changes other requests have their turn."""
+MAX_DEAD_ROWS = 1000
+"""So many deleted items behind the model's own may keep an index, or as many as live ones do."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Catalogue:
-    """One per worker."""
+    """A worker's copy of the live items, which follows the store while it is entered (`async with`).
 
-    def __init__(self) -> None:
+    What this worker writes is in force at once; what others write, within half a second of their answer. While the
+    store is down the copy stays as it is.
+    """
+
+    def __init__(self, redis: Store, *, namespace: str, max_items: int) -> None:
+        self._store = ItemStore(redis, namespace=namespace, max_items=max_items)
         self._masks = MaskCache()
         self._view = CatalogueView.of_model(None, self._masks)
+        self._prepared: tuple[CatalogueModel, list[Block]] | None = None
+        self._deleted: dict[str, bytes] = {}
+        """Records of deleted items that have no index: a later model may know them."""
+        self._num_dead_rows = 0
+        self._revision = 0
+        """Every change up to it is in the copy."""
+        self._ahead: dict[str, Change] = {}
+        """Changes beyond it that are in the copy too: this worker's own, until the log comes to them."""
+        self._complete = False
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the live items were read at least once."""
+        return self._complete
+
+    def prepare(self, model: CatalogueModel) -> None:
+        """Make the columns of a model that is about to go live: seconds at a million items, in any thread."""
+        blocks = base_blocks(model.attributes, len(model.vocabulary))
+        for block in blocks:
+            _ = block.columns
+        self._prepared = (model, blocks)
 
     def view(self, model: CatalogueModel | None) -> CatalogueView:
         """The catalogue now, in the item indices of this model; None: there are only items that were added live.
@@ -19,5 +68,155 @@ class Catalogue:
         Take it in the same moment as the model, once per request.
         """
         if self._view.model is not model:
-            self._view = CatalogueView.of_model(model, self._masks)
+            self._rebuild(model, [*self._view.records(), *self._deleted.items()])
         return self._view
+
+    async def put(self, records: Sequence[tuple[str, ItemRecord]]) -> list[PutOutcome]:
+        """Put the records in the place of the items' earlier ones; the outcomes come in their order. Of two records of
+        one item the later one stays.
+
+        Raises:
+            StoreUnavailable: some may have been put. Putting all of them again completes it.
+        """
+        encoded = [(item_id, record.encode()) for item_id, record in records]
+        replies = await self._store.put(encoded)
+        self._apply_own(
+            Change(item_id, reply.revision, record)
+            for (item_id, record), reply in zip(encoded, replies, strict=True)
+            if reply.outcome is PutOutcome.PUT
+        )
+        return [reply.outcome for reply in replies]
+
+    async def patch(
+        self, item_id: str, attributes: Mapping[str, Any], available: bool | None, *, in_model: bool
+    ) -> PutOutcome | None:
+        """Change the named attributes and leave the others; None: there is no such item.
+
+        in_model: the live model knows the item, so it exists without a record.
+
+        Raises:
+            StoreUnavailable: it may have been changed all the same; doing it again changes nothing then.
+        """
+        while True:  # until nobody else changed the item between our reading and our writing
+            stored = await self._store.read(item_id)
+            before = ItemRecord.decode(stored[1]) if stored is not None else UNCHANGED
+            if before.deleted or (stored is None and not in_model):
+                return None
+            record = before.patched(attributes, available).encode()
+            expected = stored[0] if stored is not None else None
+            (reply,) = await self._store.put([(item_id, record)], expected_revision=expected)
+            if reply.outcome is not PutOutcome.CONFLICT:
+                if reply.outcome is PutOutcome.PUT:
+                    self._apply_own([Change(item_id, reply.revision, record)])
+                return reply.outcome
+
+    async def delete(self, item_id: str) -> PutOutcome:
+        """From now on there is no such item, whatever this model or a later one knows, until it is put again.
+
+        Raises:
+            StoreUnavailable: it may have been deleted all the same.
+        """
+        (outcome,) = await self.put([(item_id, DELETED)])
+        return outcome
+
+    async def refresh(self) -> None:
+        """Take in what others have changed since the last time.
+
+        Raises:
+            StoreUnavailable: the copy stays as it is.
+        """
+        if not self._complete:
+            await self._read_all()
+        while True:
+            try:
+                changes = await self._store.changes_after(self._revision, TURN)
+            except ChangesLost as reason:
+                _log.warning("items_read_anew", reason=str(reason))
+                await self._read_all()
+                continue
+            self._apply([change for change in changes if not self._has(change)])
+            if changes:
+                self._revision = max(self._revision, changes[-1].revision)
+                self._ahead = {name: own for name, own in self._ahead.items() if own.revision > self._revision}
+            if len(changes) < TURN:
+                return
+            await asyncio.sleep(0)
+
+    async def __aenter__(self) -> "Catalogue":
+        """Reads all live items. A store that does not answer is no reason not to start: they are read when it does."""
+        try:
+            await self.refresh()
+        except StoreUnavailable:
+            _log.warning("items_not_read")
+        self._follower = asyncio.create_task(self._follow(), name="catalogue")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                await self.refresh()
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                _log.exception("catalogue_not_followed")  # the copy must not silently stay behind for ever
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read_all(self) -> None:
+        revision = await self._store.last_revision()
+        found: dict[str, Change] = {}
+        async for page in self._store.read_all():
+            found.update((change.item_id, change) for change in page)
+        own = {name: change for name, change in self._ahead.items() if change.revision > revision}
+        for name, change in own.items():
+            if name not in found or found[name].revision < change.revision:
+                found[name] = change
+        self._ahead = {name: change for name, change in found.items() if change.revision > revision}
+        self._revision = revision
+        self._complete = True
+        self._rebuild(self._view.model, ((change.item_id, change.record) for change in found.values()))
+
+    def _has(self, change: Change) -> bool:
+        ahead = self._ahead.get(change.item_id)
+        return change.revision <= self._revision or (ahead is not None and change.revision <= ahead.revision)
+
+    def _apply_own(self, changes: Iterable[Change]) -> None:
+        """Answers may come in another order than the changes were made in."""
+        new = [change for change in changes if not self._has(change)]
+        self._ahead.update((change.item_id, change) for change in new)
+        self._apply(new)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._place((change.item_id, change.record) for change in changes)
+            if self._num_dead_rows > max(MAX_DEAD_ROWS, (self._view.num_items - self._view.num_model_items) // 2):
+                self._rebuild(self._view.model, [*self._view.records(), *self._deleted.items()])
+
+    def _place(self, records: Iterable[tuple[str, bytes]]) -> None:
+        placed: dict[str, bytes] = {}
+        for item_id, record in records:
+            index = self._view.index_of(item_id)
+            deleted = ItemRecord.decode(record).deleted
+            if index is None and deleted and item_id not in placed:
+                self._deleted[item_id] = record
+                continue
+            self._deleted.pop(item_id, None)
+            placed[item_id] = record
+            if deleted and (index is None or index > self._view.num_model_items):
+                self._num_dead_rows += 1
+        self._view = self._view.with_records(placed)
+
+    def _rebuild(self, model: CatalogueModel | None, records: Iterable[tuple[str, bytes]]) -> None:
+        prepared = self._prepared
+        blocks = prepared[1] if prepared is not None and prepared[0] is model else None
+        self._view = CatalogueView.of_model(model, self._masks, blocks)
+        self._deleted = {}
+        self._num_dead_rows = 0
+        self._place(records)

@@ -1,6 +1,7 @@
 """Where everything lies in the store: key names and the shard of an owner."""
 
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Literal
 from zlib import crc32
 
@@ -14,6 +15,26 @@ class Owner:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner":
+        """
+        >>> Owner.parse("session:a:b")
+        Owner(kind='session', id='a:b')
+        """
+        kind, _, owner_id = text.partition(":")
+        if kind == "user":
+            return cls("user", owner_id)
+        if kind == "session":
+            return cls("session", owner_id)
+        raise ValueError(f"an owner is user:… or session:…, found {text!r}")
+
+    def digest(self, store_id: str) -> str:
+        """What stands for the owner where the store must not hold its name: 40 hex digits, other ones in each store.
+
+        SHA-1, since scripts inside the store have no other; nobody gains from an owner of the same digest.
+        """
+        return sha1(f"{store_id} {self}".encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +55,51 @@ class Keys:
         return crc32(str(owner).encode()) % self.shards
 
     def history(self, owner: Owner) -> str:
-        return f"{self.namespace}:{{{self.shard_of(owner)}}}:history:{owner}"
+        return self._of_owner("history", owner)
 
     def counted(self, owner: Owner) -> str:
-        return f"{self.namespace}:{{{self.shard_of(owner)}}}:counted:{owner}"
+        """Identities of events that do not enter the history."""
+        return self._of_owner("counted", owner)
+
+    def merged(self, owner: Owner) -> str:
+        """Which parts of other owners' log entries are this owner's since a merge; see `merging.py`."""
+        return self._of_owner("merged", owner)
+
+    def expected(self, owner: Owner) -> str:
+        """Whose histories are on their way to this owner."""
+        return self._of_owner("expected", owner)
+
+    def last_merge(self, owner: Owner) -> str:
+        """The log position up to which this owner's entries belong to others."""
+        return self._of_owner("last_merge", owner)
+
+    def detached(self, owner: Owner) -> tuple[str, str, str]:
+        """Where `history`, `counted` and `merged` wait while they are merged into another owner's."""
+        history, counted, merged = (
+            self._of_owner(f"detached_{name}", owner) for name in ("history", "counted", "merged")
+        )
+        return history, counted, merged
+
+    def under_way(self, shard: int) -> str:
+        """The shard's unfinished merges, by source."""
+        return f"{self.namespace}:{{{shard}}}:merges_under_way"
+
+    def _of_owner(self, name: str, owner: Owner) -> str:
+        return f"{self.namespace}:{{{self.shard_of(owner)}}}:{name}:{owner}"
 
     def events(self, shard: int) -> str:
         return f"{self.namespace}:{{{shard}}}:events"
 
     def popularity(self, shard: int) -> str:
         return f"{self.namespace}:{{{shard}}}:popularity"
+
+    @property
+    def items(self) -> tuple[str, str, str]:
+        """Of the catalogue: the records by item id, the log of their changes, the number of the last change."""
+        records, changes, revision = (
+            f"{self.namespace}:{{items}}:{name}" for name in ("records", "changes", "revision")
+        )
+        return records, changes, revision
 
     @property
     def meta(self) -> str:
