@@ -65,6 +65,11 @@ class ExactRanker:
         return self._num_items
 
     @property
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """None: they are inside the graph."""
+        return None
+
+    @property
     def graph_inputs(self) -> frozenset[str]:
         """The names that the graph itself declares."""
         return frozenset(node.name for node in self._session.get_inputs())
@@ -92,6 +97,17 @@ class ExactRanker:
             feed["event_types"] = self._padded([sequence.event_types for sequence in sequences])
         indices_BK, scores_BK = self._session.run(("item_indices", "scores"), feed)
         return [_eligible(indices, scores) for indices, scores in zip(indices_BK, scores_BK, strict=True)]
+
+    def score(self, sequences: Sequence[ItemSequence], item_indices_C: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Ranker.score`. The graph ranks the whole catalogue with all other items hidden."""
+        adjust_BV = np.full((len(sequences), self._num_items + 1), -np.inf, dtype=np.float32)
+        adjust_BV[:, item_indices_C] = 0.0
+        column_of_V = np.zeros(self._num_items + 1, dtype=np.int64)
+        column_of_V[item_indices_C] = np.arange(len(item_indices_C))
+        scores_BC = np.empty((len(sequences), len(item_indices_C)), dtype=np.float32)
+        for row, ranking in enumerate(self.rank(sequences, len(item_indices_C), adjust_BV)):
+            scores_BC[row, column_of_V[ranking.item_indices]] = ranking.scores
+        return scores_BC
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
         """The newest `max_length` of each row, 0 after them: (B, longest row), at least one column."""

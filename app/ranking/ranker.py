@@ -35,6 +35,11 @@ class Ranker(Protocol):
     @property
     def num_items(self) -> int: ...
 
+    @property
+    def item_vectors(self) -> NDArray[np.float32] | None:
+        """float32 (num_items + 1, D), read-only, row = item index; None where the ranker keeps them to itself."""
+        ...
+
     def rank(
         self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
     ) -> list[Ranking]:
@@ -46,4 +51,8 @@ class Ranker(Protocol):
             adjust_BV: added to the scores before top-k, float32 (len(sequences), num_items + 1); column = item index,
                 −inf hides the item. None adds nothing.
         """
+        ...
+
+    def score(self, sequences: Sequence[ItemSequence], item_indices_C: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 (B, C): the scores by which `rank` would rank these items, which are all different, in their order."""
         ...

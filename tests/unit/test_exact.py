@@ -55,6 +55,11 @@ def test_adjust_moves_an_item_up_by_its_amount(ranker: Ranker) -> None:
     assert ranker.rank([sequence(5)], 2, adjust_BV)[0].item_indices.tolist() == [9, 5]
 
 
+def test_scores_of_some_items_come_in_the_order_asked_for(ranker: Ranker) -> None:
+    scores_BC = ranker.score([sequence(5), sequence(1, 9)], np.array([9, 5, 2]))
+    assert scores_BC.tolist() == [[-4.0, 0.0, -3.0], [0.0, -4.0, -7.0]]
+
+
 def test_k_above_the_catalogue_gives_the_whole_catalogue_and_never_padding(ranker: Ranker) -> None:
     assert sorted(ranker.rank([sequence(5)], 500)[0].item_indices.tolist()) == list(range(1, 10))
 
