@@ -54,5 +54,5 @@ class Ranker(Protocol):
         ...
 
     def score(self, sequences: Sequence[ItemSequence], item_indices_C: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 (B, C): the scores by which `rank` would rank these items, which are all different, in their order."""
+        """float32 (B, C): the scores by which `rank` would rank these different items, in their order."""
         ...
