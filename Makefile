@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint clean
+.PHONY: help setup demo serve test lint clean benchmark-accuracy
 
 help:
 	@echo "make demo     set up, real data, train, evaluate, export, promote, then the service and its page"
 	@echo "make serve    the service alone, with the version that was promoted last"
 	@echo "make test     set up, then every check and test"
 	@echo "make lint     ruff and mypy alone"
+	@echo "make benchmark-accuracy DATA=FOLDER   trains on the sets in FOLDER and writes docs/benchmarks/accuracy.md; hours"
 	@echo "make clean    remove .venv and caches; data/, runs/ and model_artifacts/ stay"
 
 setup: $(STAMP)
@@ -37,6 +38,10 @@ $(STAMP)-extras: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python -m scripts.demo
+
+benchmark-accuracy: $(STAMP)
+	@test -n "$(DATA)" || { echo "make: name the folder that holds ml-1m, beauty and sports: make benchmark-accuracy DATA=FOLDER" >&2; exit 1; }
+	$(BIN)/python -m scripts.benchmark accuracy --data-folder $(DATA)
 
 serve: $(STAMP)
 	$(BIN)/python -m app

@@ -3,12 +3,17 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.benchmarks import preparation, serving, store
+from scripts.benchmarks import accuracy, preparation, serving, store
+from scripts.training.config import ConfigError
+from scripts.training.interactions import DataError
+from scripts.training.run_folder import RunError
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0; 1 where something that is needed is missing; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description="Measure one part of Segue.")
     subjects = parser.add_subparsers(required=True)
     prepare = subjects.add_parser("prepare", help="time and peak memory of preparing a generated file")
@@ -27,12 +32,17 @@ def main() -> int:
     speed.add_argument("--seconds", type=int, default=10, help="per round, default %(default)s")
     speed.add_argument("--connections", type=int, default=16, help="default %(default)s")
     speed.set_defaults(run=_serving)
-    options = parser.parse_args()
+    for subject in (accuracy,):
+        subject.register(subjects)
+    options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except serving.BenchmarkError as error:
+    except (serving.BenchmarkError, ConfigError, DataError, RunError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; one that trains goes on when it is called again", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -256,13 +256,25 @@ def _groups(ranks: NDArray[np.int64], cutoffs: Sequence[int], members: Mapping[s
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], *, confidence: float = 0.95, num_samples: int = 2000, seed: int = 0
+    values: NDArray[np.float64],
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    confidence: float = 0.95,
+    num_samples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap of the mean over cases; the same seed gives the same interval."""
+    """Percentile bootstrap of the mean over cases; the same seed gives the same interval.
+
+    clusters: of each case, int64 (num_cases,): cases of one cluster (a user's) are drawn together, because they are not
+    independent. By default every case stands alone.
+    """
     random = np.random.default_rng(seed)
+    numbers = np.arange(len(values)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    sums, counts = np.bincount(numbers, weights=values), np.bincount(numbers)
     means = np.empty(num_samples)
     for sample in range(num_samples):
-        means[sample] = values[random.integers(len(values), size=len(values))].mean()
+        drawn = random.integers(len(sums), size=len(sums))
+        means[sample] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 

@@ -1,6 +1,7 @@
 """Metrics as fractions worked out by hand, and against a reference that sorts every catalogue in plain Python."""
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from math import log2
 
 import numpy as np
@@ -167,6 +168,14 @@ def test_bootstrap_interval_agrees_with_the_normal_approximation() -> None:
     assert interval.mean == pytest.approx(values.mean())
     assert interval.low == pytest.approx(values.mean() - half, abs=half / 10)
     assert interval.high == pytest.approx(values.mean() + half, abs=half / 10)
+
+
+def test_cases_of_one_user_tell_no_more_than_one_of_them() -> None:
+    """Every value four times: taken one by one the interval would shrink by half, taken by user it stays."""
+    values = np.random.default_rng(1).random(500)
+    once = bootstrap_interval(values)
+    often = bootstrap_interval(np.repeat(values, 4), clusters=np.repeat(np.arange(500) * 7, 4))
+    assert astuple(often) == pytest.approx(astuple(once))
 
 
 def test_a_paired_interval_is_narrow_where_results_agree_case_by_case() -> None:

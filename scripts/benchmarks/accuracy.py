@@ -1,0 +1,211 @@
+"""Accuracy of the automatic recipe over several seeds, beside baselines and what others published on the same files."""
+
+import argparse
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.benchmarks.experiments import (
+    BENCHMARK_RULES,
+    Evaluated,
+    Measured,
+    TrainingProgress,
+    benchmark_data,
+    measure_baselines,
+    measure_training,
+)
+from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.train import ProgressBar
+from scripts.training.config import TrainingConfig, parse_assignments
+from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, hit_rate, ndcg
+from scripts.training.interactions import PreparedData
+from scripts.training.plots import scorer_label
+from scripts.training.preparation import PreparationConfig
+from scripts.training.recipe import choose_recipe, count
+
+PUBLISHED_FILE = Path(__file__).with_name("published.toml")
+DEFAULT_SETS = ("ml-1m", "beauty", "sports")
+HEADLINES: dict[str, Callable[..., Any]] = {"hit_rate@10": hit_rate, "ndcg@10": ndcg}
+
+
+@dataclass(frozen=True, eq=False)
+class SetAccuracy:
+    """One data set: the same recipe with several seeds, and the baselines, which need none."""
+
+    name: str
+    num_users: int
+    num_items: int
+    num_cases: int
+    config: TrainingConfig
+    reasons: Mapping[str, str]
+    runs: Sequence[Measured]
+    baselines: Mapping[str, Evaluated]
+
+    def spread(self, metric: str) -> tuple[float, float]:
+        """Mean and standard deviation over the seeds (0 of one seed); `metric` of the test part, or the name of a
+        popularity group for its NDCG@10."""
+        values = [
+            test.by_popularity[metric] if metric in test.by_popularity else test.metrics[metric]
+            for test in (run.evaluated["test"] for run in self.runs)
+        ]
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    @property
+    def best_baseline(self) -> str:
+        """By NDCG@10."""
+        return max(self.baselines, key=lambda name: self.baselines[name].metrics["ndcg@10"])
+
+    def lead(self, metric: str) -> Interval:
+        """Mean over the seeds minus the best baseline, paired by case."""
+        of_case = HEADLINES[metric]
+        ours = np.mean([of_case(run.evaluated["test"].ranks, 10) for run in self.runs], axis=0)
+        return bootstrap_interval(ours - of_case(self.baselines[self.best_baseline].ranks, 10))
+
+
+def measure_set(
+    data: PreparedData,
+    output: Path,
+    *,
+    num_seeds: int,
+    changes: Mapping[str, Any],
+    progress: TrainingProgress,
+) -> SetAccuracy:
+    """Train the automatic recipe with the seeds 1…num_seeds; what an earlier call finished is not trained again."""
+    config, reasons = choose_recipe(count(data))
+    config = config.with_values(changes)
+    cases = {"validation": data.cases("validation"), "test": data.cases("test")}
+    runs = [
+        measure_training(
+            data,
+            config.with_values({"seed": seed}),
+            output,
+            label=f"{data.name}, seed {seed} of {num_seeds}: epoch",
+            cases=cases,
+            progress=progress,
+        )
+        for seed in range(1, num_seeds + 1)
+    ]
+    baselines = measure_baselines(data, output, cases=cases)
+    return SetAccuracy(
+        name=data.name,
+        num_users=data.num_users,
+        num_items=data.num_items,
+        num_cases=len(cases["test"]),
+        config=config,
+        reasons={**reasons, **dict.fromkeys(changes, "--set")},
+        runs=runs,
+        baselines={name: parts["test"] for name, parts in baselines.items()},
+    )
+
+
+def set_table(found: SetAccuracy) -> str:
+    """Markdown: the seeds' mean ± standard deviation, every baseline, the lead over the best of them."""
+    groups = list(POPULARITY_SHARES)
+    columns = ["hit_rate@10", "ndcg@10", "coverage@10", *groups]
+    spreads = [found.spread(column) for column in columns]
+    rows = [[f"**Segue**, {len(found.runs)} seeds", *(f"**{share(mean)}** ± {share(sd)}" for mean, sd in spreads)]]
+    for name, result in found.baselines.items():
+        values = [result.metrics[column] for column in columns[:3]] + [result.by_popularity[group] for group in groups]
+        rows.append([scorer_label(name), *map(share, values)])
+    head = [
+        f"{found.name}: {found.num_users:,} users, {found.num_items:,} items, {found.num_cases:,} cases",
+        "HR@10",
+        "NDCG@10",
+        "coverage@10",
+        *(f"NDCG@10 {group}" for group in groups),
+    ]
+    leads = {label: found.lead(metric) for label, metric in (("HR@10", "hit_rate@10"), ("NDCG@10", "ndcg@10"))}
+    shown = " and ".join(
+        f"{label} {signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}]" for label, lead in leads.items()
+    )
+    epochs = "/".join(str(run.num_epochs) for run in found.runs)
+    minutes = "/".join(f"{run.seconds / 60:.0f}" for run in found.runs)
+    return (
+        f"{markdown_table(head, rows)}\n\n"
+        f"Segue minus {scorer_label(found.best_baseline).lower()}, the best baseline: {shown}. "
+        f"{epochs} epochs in {minutes} minutes of training."
+    )
+
+
+def published_table(found: Sequence[SetAccuracy], path: Path = PUBLISHED_FILE) -> str:
+    """Markdown: what others published on these sets, Segue last; empty where nothing is known of any of them."""
+    published = tomllib.loads(path.read_text(encoding="utf-8"))
+    names = [each.name for each in found if any(each.name in method for method in published["method"])]
+    if not names:
+        return ""
+    rows = []
+    for method in published["method"]:
+        cells = []
+        for name in names:
+            values = method.get(name)
+            near = "near " if name in method.get("near", []) else ""
+            cells.append("–" if values is None else near + " / ".join(map(share, values)))
+        if cells != ["–"] * len(names):
+            rows.append([method["name"], *cells])
+    by_name = {each.name: each for each in found}
+    ours = [" / ".join(share(by_name[name].spread(metric)[0]) for metric in HEADLINES) for name in names]
+    rows.append(["**Segue**, chosen by itself", *(f"**{cell}**" for cell in ours)])
+    table = markdown_table(["HR@10 / NDCG@10 on exactly these files", *names], rows)
+    return (
+        f"{table}\n\nNear: their file differs in the order of equal timestamps or in the items it keeps. Sources: "
+        f"{', '.join(published['sources'])}."
+    )
+
+
+def recipe_table(found: Sequence[SetAccuracy]) -> str:
+    """Markdown: what the recipe chose for each set; the reasons are what `train` prints."""
+    keys = [key for key in asdict(found[0].config) if any(key in each.reasons for each in found)]
+    rows = [[f"`{key}`", *(str(getattr(each.config, key)) for each in found)] for key in keys]
+    return markdown_table(["chosen from the data", *(each.name for each in found)], rows)
+
+
+def section(found: Sequence[SetAccuracy], command: str) -> str:
+    parts = [
+        "## " + ", ".join(each.name for each in found) + ": leave-one-out",
+        f"    {command}",
+        f"{machine()}. Intervals are 95 % paired bootstraps over cases of the seeds' mean; ± is the standard deviation "
+        "over seeds. Head, middle and tail: targets among the items that hold the first half, the next three tenths "
+        "and the rest of the training events.",
+        *map(set_table, found),
+        published_table(found),
+        recipe_table(found),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("accuracy", help="the automatic recipe over several seeds, beside published figures")
+    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
+    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME",
+                        help="folders in DATA, or public sets (default %(default)s)")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="1…N (default %(default)s)")
+    parser.set_defaults(run=_main)
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
+    """What every benchmark that trains understands."""
+    parser.add_argument("--data-folder", type=Path, default=Path("data"), metavar="DATA",
+                        help="holds NAME/interactions.parquet (default %(default)s)")  # fmt: skip
+    parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER",
+                        help="keeps every training, to go on from (default %(default)s)")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of every training")
+    parser.add_argument("--page", type=Path, default=page, help="whose section is written (default %(default)s)")
+
+
+def _main(options: argparse.Namespace) -> None:
+    changes = parse_assignments(options.set)
+    found = []
+    for name in options.sets:
+        # Masked, whatever share of repeats there is: so were the published figures.
+        config = PreparationConfig(name, BENCHMARK_RULES, exclude_seen="yes")
+        data = benchmark_data(name, options.data_folder, options.output, config)
+        found.append(measure_set(data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar))
+        print(set_table(found[-1]), end="\n\n")
+    settings = "".join(f" --set {assignment}" for assignment in options.set)
+    command = f"python -m scripts.benchmark accuracy --data-folder DATA --sets {' '.join(options.sets)}"
+    write_section(options.page, "accuracy", section(found, f"{command} --seeds {options.seeds}{settings}"))
+    print(options.page)

@@ -1,0 +1,189 @@
+"""Trainings that a table is made of: each is done once, kept in a folder of its own, and taken from there afterwards.
+
+    OUTPUT/data/SET                    the prepared data
+    OUTPUT/SET-FINGERPRINT/CONFIG-1/   a run folder: 8 digits of the configuration's sha256, the seed; beside what
+                                       training leaves, `measured.json` and `ranks-CASES.npy`
+    OUTPUT/SET-FINGERPRINT/baselines/  the same files of every baseline
+
+What has measured.json is finished; a training that was interrupted goes on. A recipe or data that changed have other
+digits, so nothing old is taken for new; code that changed has not: delete OUTPUT to measure everything again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.training.baselines import fit_baselines
+from scripts.training.cleaning import CleaningRules, Columns
+from scripts.training.config import TrainingConfig
+from scripts.training.datasets import DATASETS, Source, fetch, read_items, read_table
+from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
+from scripts.training.interactions import PREPARED_FILE, Cases, DataError, Interactions, PreparedData
+from scripts.training.preparation import PreparationConfig, prepare
+from scripts.training.run_folder import CHECKPOINT_FILE, RunConfig, load_run, read_history, start_run, write_atomically
+from scripts.training.trainer import Observer, train
+
+MEASURED_FILE = "measured.json"
+RANKS_FILE = "ranks-{}.npy"
+BENCHMARK_RULES = CleaningRules(min_item_events=1, min_user_events=3)
+"""The file as it is, but for users without a case."""
+TrainingProgress = Callable[[str, Interactions, int], AbstractContextManager[Observer]]
+"""Called with a label, what is trained on and the most epochs; gives who watches the training."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """One scorer on one set of cases: metrics, NDCG@10 by the target's popularity, ranks in the order of the cases."""
+
+    metrics: dict[str, float]
+    by_popularity: dict[str, float]
+    ranks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A training and what it reached on each set of cases. `seconds` are those of the epochs, validation left out."""
+
+    evaluated: dict[str, Evaluated]
+    num_epochs: int
+    seconds: float
+
+
+def benchmark_data(name: str, data_folder: Path, output: Path, config: PreparationConfig) -> PreparedData:
+    """A set prepared as `config` says: from `data_folder/NAME/interactions.parquet` (and items.parquet) where that
+    exists, a public one otherwise. What was prepared alike before is taken from `output`.
+
+    Raises:
+        DataError: neither there nor public.
+    """
+    folder = output / "data" / config.name
+    wanted = json.loads(json.dumps(asdict(config)))
+    if (folder / PREPARED_FILE).is_file():
+        data = PreparedData.load(folder)
+        if {key: data.config.get(key) for key in wanted} == wanted:
+            return data
+    return prepare(_source(name, data_folder, output / "downloads"), config, folder)
+
+
+def _source(name: str, data_folder: Path, downloads: Path) -> Source:
+    interactions, items = data_folder / name / "interactions.parquet", data_folder / name / "items.parquet"
+    columns = Columns()
+    if interactions.is_file():
+        known = read_items(items, columns.item) if items.is_file() else None
+        return Source(read_table(interactions), known, columns, name)
+    if name in DATASETS:
+        return DATASETS[name].read(fetch(DATASETS[name], downloads), downloads)
+    raise DataError(
+        f"{interactions} does not exist, and no public data set is named {name} (those: {', '.join(DATASETS)})"
+    )
+
+
+def measure_training(
+    data: PreparedData,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    label: str,
+    cases: Mapping[str, Cases],
+    progress: TrainingProgress,
+    learn_from: PreparedData | None = None,
+) -> Measured:
+    """Train, evaluate on every set of cases, and keep what was found; or take what an earlier call kept.
+
+    Args:
+        data: whose vocabulary, mask and popularity the evaluation uses.
+        config: the seed in it is part of the experiment's name.
+        output: see the head of this module.
+        label: of the progress.
+        cases: name → cases; a name always means the same cases.
+        progress: of the training.
+        learn_from: trained on instead of `data`, with the same items.
+
+    Raises:
+        RunError: see `trainer.train`.
+    """
+    taught = learn_from or data
+    run = _set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
+    kept = _read(run, cases)
+    if kept is None:
+        if not (run / MEASURED_FILE).is_file():
+            start_run(run, RunConfig(config, str(taught.folder), taught.fingerprint, taught.num_items, {}), resume=True)
+            with progress(label, taught.train, config.max_epochs) as observer:
+                train(taught, config, run, observer=observer)
+        scorer = load_run(run).scorer
+        kept = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
+        history = read_history(run)
+        facts = {"num_epochs": len(history), "seconds": sum(record["seconds"] for record in history)}
+        _write(run, kept, facts)
+        # Three quarters of the folder's size, and nothing goes on from here.
+        (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    facts = json.loads((run / MEASURED_FILE).read_bytes())
+    return Measured(kept, facts["num_epochs"], facts["seconds"])
+
+
+def measure_baselines(
+    data: PreparedData, output: Path, *, cases: Mapping[str, Cases]
+) -> dict[str, dict[str, Evaluated]]:
+    """Baseline → set of cases → what it reached; kept like trainings."""
+    folder = _set_folder(data, output) / "baselines"
+    found: dict[str, dict[str, Evaluated]] = {}
+    scorers: dict[str, Scorer] = {}
+    for name in ("popularity", "markov", "item_knn", "sequential_rules"):
+        kept = _read(folder / name, cases)
+        if kept is None:
+            scorers = scorers or fit_baselines(data.train, data.num_items)
+            kept = {part: _evaluated(scorers[name], data, each) for part, each in cases.items()}
+            _write(folder / name, kept, {})
+        found[name] = kept
+    return found
+
+
+def _set_folder(data: PreparedData, output: Path) -> Path:
+    return output / f"{data.name}-{data.fingerprint[:8]}"
+
+
+def _digits(config: TrainingConfig) -> str:
+    values = {name: value for name, value in asdict(config).items() if name != "seed"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _evaluated(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:
+    result: EvaluationResult = evaluate(
+        scorer,
+        cases,
+        num_items=data.num_items,
+        item_counts=data.train.item_counts(data.num_items),
+        exclude_seen=data.exclude_seen,
+        cutoffs=(10,),
+    )
+    by_popularity = {group.name: group.metrics.get("ndcg@10", 0.0) for group in result.by_popularity}
+    return Evaluated(result.metrics, by_popularity, result.ranks)
+
+
+def _read(folder: Path, cases: Mapping[str, Cases]) -> dict[str, Evaluated] | None:
+    """None where something is missing."""
+    if not (folder / MEASURED_FILE).is_file():
+        return None
+    found = json.loads((folder / MEASURED_FILE).read_bytes())["evaluated"]
+    if not cases.keys() <= found.keys():
+        return None
+    return {
+        name: Evaluated(**found[name], ranks=np.load(folder / RANKS_FILE.format(name), allow_pickle=False))
+        for name in cases
+    }
+
+
+def _write(folder: Path, evaluated: Mapping[str, Evaluated], facts: Mapping[str, Any]) -> None:
+    """measured.json comes last: where it is, the rest is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, each in evaluated.items():
+        np.save(folder / RANKS_FILE.format(name), each.ranks, allow_pickle=False)
+    parts = {name: {"metrics": each.metrics, "by_popularity": each.by_popularity} for name, each in evaluated.items()}
+    write_atomically(folder / MEASURED_FILE, json.dumps({"evaluated": parts, **facts}, indent=2).encode())

@@ -1,0 +1,103 @@
+"""`python -m scripts.benchmark accuracy` on a set that trains in seconds."""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from scripts.benchmark import main
+from scripts.benchmarks import experiments
+from scripts.benchmarks.accuracy import SetAccuracy, published_table
+from scripts.benchmarks.experiments import Evaluated, Measured
+from scripts.training.config import TrainingConfig
+from scripts.training.synthetic import markov_sequences
+
+SETTINGS = ["dim=16", "num_blocks=1", "max_epochs=2", "max_length=10", "device=cpu", "dropout=0.1"]
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    sequences = markov_sequences(num_users=60, num_items=30, length=9, predictability=0.8, seed=2)
+    (tmp_path / "sets" / "walk").mkdir(parents=True)
+    pl.DataFrame(
+        [
+            {"user_id": f"u{user}", "item_id": f"i{item}", "timestamp": time}
+            for user, sequence in enumerate(sequences)
+            for time, item in enumerate(sequence)
+        ]
+    ).write_parquet(tmp_path / "sets" / "walk" / "interactions.parquet")
+    return tmp_path / "sets"
+
+
+def run(data_folder: Path, *words: str) -> int:
+    output = data_folder.parent
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    folders = ["--data-folder", str(data_folder), "--output", str(output / "runs"), "--page", str(output / "page.md")]
+    return main(["accuracy", *folders, "--sets", "walk", *settings, *words])
+
+
+def test_mean_and_deviation_are_those_of_the_seeds_runs(data_folder: Path) -> None:
+    assert run(data_folder, "--seeds", "3") == 0
+    page = (data_folder.parent / "page.md").read_text()
+    kept = sorted((data_folder.parent / "runs").glob("walk-*/*-[123]/measured.json"))
+    values = [json.loads(path.read_text())["evaluated"]["test"]["metrics"]["ndcg@10"] for path in kept]
+    assert len(set(values)) == 3, "three seeds, three models"
+    expected = [f"{value:.4f}".removeprefix("0") for value in (statistics.mean(values), statistics.stdev(values))]
+    (row,) = re.findall(r"^\| \*\*Segue\*\*, 3 seeds \|(.*)\|$", page, re.MULTILINE)
+    assert row.split("|")[1].strip() == f"**{expected[0]}** ± {expected[1]}"
+    assert "walk: 60 users, 30 items, 60 cases" in page
+    assert str(data_folder) not in page, "a page does not tell where the data lay"
+    assert "HR@10 / NDCG@10 on exactly these files" not in page, "nothing is published of this set"
+
+
+def test_a_finished_seed_is_not_trained_again(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(data_folder, "--seeds", "1") == 0
+    trained = []
+    real = experiments.train
+    monkeypatch.setattr(
+        experiments,
+        "train",
+        lambda data, config, *rest, **more: (trained.append(config.seed), real(data, config, *rest, **more)),
+    )
+    assert run(data_folder, "--seeds", "2") == 0
+    assert trained == [2]
+    assert run(data_folder, "--seeds", "2", "--set", "dropout=0.3") == 0
+    assert trained == [2, 1, 2], "another recipe is another experiment"
+
+
+def test_a_set_that_is_nowhere_is_one_line_and_exit_code_1(
+    data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--data-folder", str(data_folder), "--output", str(data_folder.parent / "runs")]
+    assert main(["accuracy", *folders, "--sets", "nowhere"]) == 1
+    assert "no public data set is named nowhere" in capsys.readouterr().err
+
+
+def accuracy(name: str, ranks: list[list[int]], baseline: list[int]) -> SetAccuracy:
+    def evaluated(values: list[int]) -> Evaluated:
+        array = np.array(values)
+        hits = float((array <= 10).mean())
+        return Evaluated({"hit_rate@10": hits, "ndcg@10": hits / 2, "coverage@10": 0.5}, {}, array)
+
+    runs = [Measured({"test": evaluated(each)}, 1, 1.0) for each in ranks]
+    return SetAccuracy(name, 4, 5, 4, TrainingConfig(), {}, runs, {"markov": evaluated(baseline)})
+
+
+def test_the_lead_is_paired_by_case_over_the_mean_of_the_seeds() -> None:
+    """Hits of two seeds: 1, 1, 0, 0 and 1, 0, 0, 0; of the baseline 1, 0, 0, 0: ahead by (0 + ½ + 0 + 0) / 4."""
+    found = accuracy("beauty", [[1, 2, 11, 11], [3, 12, 11, 11]], [1, 11, 11, 11])
+    lead = found.lead("hit_rate@10")
+    assert lead.mean == pytest.approx(1 / 8)
+    assert (lead.low, lead.high) == (0, pytest.approx(3 / 8)), "drawn 0 to 3 times, in 95 of 100 samples"
+
+
+def test_published_figures_stand_beside_ours_with_what_is_not_quite_the_same_file() -> None:
+    found = [accuracy("ml-1m", [[1, 1, 11, 11]], [1, 1, 1, 1]), accuracy("beauty", [[1, 11, 11, 11]], [1, 1, 1, 1])]
+    lines = published_table(found).splitlines()
+    assert "| SASRec, sampled softmax, 256 negatives | near .2929 / .1684 | .0921 / .0531 |" in lines
+    assert "| BSARec | – | .1008 / .0611 |" in lines
+    assert "| **Segue**, chosen by itself | **.5000 / .2500** | **.2500 / .1250** |" in lines
