@@ -4,12 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.training.attributes import learn_attribute_values
 from scripts.training.config import TrainingConfig
 from scripts.training.interactions import PreparedData
+from scripts.training.model import Head
 
 FULL_CATALOGUE_LIMIT = 20_000
 """Items up to which the loss is taken over all of them; beyond, the product of states and catalogue is most of the
 work."""
+RARE_ITEMS = 30
+"""Events per item below which a head of two layers learns too much by heart: Beauty (9) does better with one layer,
+MovieLens 100K (58) with two."""
 RULES_LIMIT = 100_000
 """Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
 STEPS_PER_POSITION = 2_000
@@ -24,13 +29,15 @@ class DataStatistics:
     """What the recipe looks at, counted over the training part.
 
     `num_steps` is the number of steps from one item of a user to the next, `long_history` the length that nine of ten
-    users (of those with two events or more) do not exceed, `events_per_item` a mean.
+    users (of those with two events or more) do not exceed, `events_per_item` a mean; `num_attribute_values` are those
+    that several items share.
     """
 
     num_items: int
     num_steps: int
     long_history: int
     events_per_item: float
+    num_attribute_values: int = 0
 
 
 def count(data: PreparedData) -> DataStatistics:
@@ -40,6 +47,7 @@ def count(data: PreparedData) -> DataStatistics:
         num_steps=int((lengths - 1).sum()),
         long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 2,
         events_per_item=len(data.train) / data.num_items,
+        num_attribute_values=len(learn_attribute_values(data.attributes)),
     )
 
 
@@ -50,6 +58,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
     # About 100 steps of the optimizer per epoch: fewer leave short trainings unfinished, more cost time on large data.
     batch_tokens = min(8192, max(512, 2 ** round(np.log2(max(statistics.num_steps / 100, 1)))))
     dropout = 0.5 if statistics.events_per_item < 100 else 0.2
+    head: Head = "linear" if statistics.events_per_item < RARE_ITEMS else "mlp"
     is_small = statistics.num_items <= FULL_CATALOGUE_LIMIT
     max_epochs = min(100, max(5, STEPS_BUDGET // max(statistics.num_steps, 1)))
     config = TrainingConfig(
@@ -57,6 +66,9 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         dim=128 if is_small else 64,
         batch_tokens=batch_tokens,
         dropout=dropout,
+        temporal="conv",
+        attributes="embedding" if statistics.num_attribute_values else "none",
+        head=head,
         loss="cross_entropy" if is_small else "sampled_softmax",
         num_negatives=1024,
         learning_rate=3e-3,
@@ -72,6 +84,11 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "dim": "what the catalogue's size leaves time for",
         "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
         "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
+        "temporal": "the last few items as a pattern: as good or better wherever it was tried",
+        "attributes": f"{statistics.num_attribute_values:,} values that several items share"
+        if statistics.num_attribute_values
+        else "no value that several items share",
+        "head": f"{statistics.events_per_item:.1f} events per item: one layer below {RARE_ITEMS}, two from there on",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
         "followers": f"rules for {statistics.num_items:,} items; validation decides their share",
         "max_epochs": f"at most {STEPS_BUDGET:,} steps in all",

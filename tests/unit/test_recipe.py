@@ -1,5 +1,6 @@
 """The recipe follows the data, and says so."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,18 @@ def test_rare_items_get_more_dropout_and_much_data_fewer_epochs() -> None:
     many_events = DataStatistics(num_items=3416, num_steps=980_000, long_history=400, events_per_item=290)
     assert choose_recipe(BEAUTY)[0].dropout > choose_recipe(many_events)[0].dropout
     assert choose_recipe(GROCERIES)[0].max_epochs < choose_recipe(MOVIES)[0].max_epochs
+
+
+def test_rare_items_get_a_head_of_one_layer() -> None:
+    assert choose_recipe(BEAUTY)[0].head == "linear"
+    assert choose_recipe(MOVIES)[0].head == "mlp"
+
+
+def test_attributes_are_used_where_items_share_some() -> None:
+    with_genres = dataclasses.replace(MOVIES, num_attribute_values=19)
+    assert choose_recipe(MOVIES)[0].attributes == "none"
+    assert choose_recipe(with_genres)[0].attributes == "embedding"
+    assert "19 values" in choose_recipe(with_genres)[1]["attributes"]
 
 
 def test_each_reason_belongs_to_a_value() -> None:
