@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from scripts.training.losses import Loss
-from scripts.training.model import Attributes, Head, ModelConfig
+from scripts.training.model import Attributes, Head, ModelConfig, Similarity
+from scripts.training.negatives import NegativeSource
 from scripts.training.temporal import Temporal
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -32,7 +33,13 @@ class TrainingConfig:
                    where the data know of no value that several items share
     auxiliary_weight  of the prediction of attributes beside the loss
     head           fully connected prediction head: one layer, or two with an activation between
+    tied           items are read with the vectors that they are scored with; otherwise with vectors of their own
+    similarity     of a state and an item: their inner product or the cosine between them
+    temperature    that scores are divided by; with cosine well below 1
     loss           num_negatives serves the sampled ones, calibration (t) gbce
+    negatives      where the sampled ones are drawn: every item alike, by popularity, or among the batch's own targets
+    logq_correction  of sampled_softmax for how often a negative was to be expected: it then estimates cross_entropy
+    label_smoothing  share of the target's probability spread over all others, of the two kinds of softmax
     batch_tokens   steps per batch; accumulation batches make one step of the optimizer
     warmup_steps   over which the learning rate rises linearly; constant after
     clip_norm      largest norm of the gradient
@@ -54,8 +61,14 @@ class TrainingConfig:
     attributes: Attributes = "none"
     auxiliary_weight: float = 0.1
     head: Head = "mlp"
+    tied: bool = True
+    similarity: Similarity = "inner"
+    temperature: float = 1.0
     loss: Loss = "cross_entropy"
     num_negatives: int = 256
+    negatives: NegativeSource = "uniform"
+    logq_correction: bool = False
+    label_smoothing: float = 0.0
     calibration: float = 0.75
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -74,6 +87,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         faults = [*_type_faults(self), *_range_faults(self)]
+        faults = faults or _conflicts(self)  # values that are wrong in themselves would only repeat themselves there
         if faults:
             raise ConfigError("; ".join(faults))
 
@@ -141,6 +155,8 @@ def _type_faults(config: TrainingConfig) -> list[str]:
             faults.append(f"{name} must be one of {', '.join(choices)}, found {value!r}")
         elif kind is int and type(value) is not int:
             faults.append(f"{name} must be a whole number, found {value!r}")
+        elif kind is bool and type(value) is not bool:
+            faults.append(f"{name} must be true or false, found {value!r}")
         elif kind is float and type(value) not in (int, float):
             faults.append(f"{name} must be a number, found {value!r}")
     return faults
@@ -152,8 +168,11 @@ def _range_faults(config: TrainingConfig) -> list[str]:
     at_least_one += ["accumulation", "max_epochs", "patience", "validation_cases"]
     ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
-        **{name: ("in [0, 1)", lambda value: 0 <= value < 1) for name in ("dropout", "average_decay")},
-        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
+        **{
+            name: ("in [0, 1)", lambda value: 0 <= value < 1)
+            for name in ("dropout", "average_decay", "label_smoothing")
+        },
+        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm", "temperature")},
         **{
             name: ("0 or more", lambda value: value >= 0)
             for name in ("auxiliary_weight", "weight_decay", "warmup_steps", "seed", "followers")
@@ -165,11 +184,20 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         value = getattr(config, name)
         if isinstance(value, int | float) and not holds(value):
             faults.append(f"{name} must be {text}, found {value!r}")
-    if (
-        not faults
-        and isinstance(config.dim, int)
-        and isinstance(config.num_heads, int)
-        and config.dim % config.num_heads
-    ):
-        faults.append(f"dim must be a multiple of num_heads, found {config.dim} and {config.num_heads}")
     return faults
+
+
+def _conflicts(config: TrainingConfig) -> list[str]:
+    """Values that are right by themselves and wrong beside one another."""
+    conflicts = {
+        f"dim must be a multiple of num_heads, found {config.dim} and {config.num_heads}": config.dim % config.num_heads
+        != 0,
+        f"attributes are added to a table that is read and scored: with attributes={config.attributes} tied must be "
+        "true": not config.tied and config.attributes in ("embedding", "both"),
+        f"label_smoothing belongs to cross_entropy and sampled_softmax, not to {config.loss}": config.label_smoothing
+        > 0
+        and config.loss not in ("cross_entropy", "sampled_softmax"),
+        f"logq_correction belongs to sampled_softmax, not to {config.loss}": config.logq_correction
+        and config.loss != "sampled_softmax",
+    }
+    return [text for text, holds in conflicts.items() if holds]

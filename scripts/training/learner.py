@@ -11,7 +11,7 @@ from torch import nn
 from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
-from scripts.training.interactions import PreparedData
+from scripts.training.interactions import Interactions, PreparedData
 from scripts.training.model import SequenceModel
 from scripts.training.objective import Objective
 from scripts.training.run_folder import RunError
@@ -20,8 +20,9 @@ from scripts.training.run_folder import RunError
 class Learner:
     """Model, optimizer and averaged weights: what one step changes and a checkpoint keeps."""
 
-    def __init__(self, config: TrainingConfig, data: PreparedData) -> None:
-        """`data` tell what items there are and what is known of them; events come batch by batch."""
+    def __init__(self, config: TrainingConfig, data: PreparedData, learnt_from: Interactions) -> None:
+        """`data` tell what items there are and what is known of them; `learnt_from` are the events that batches are
+        made of."""
         self.config = config
         self.device = _device(config.device)
         torch.manual_seed(config.seed)
@@ -31,7 +32,8 @@ class Learner:
         self.optimizer = _optimizer(self.model, config)
         self.num_steps = 0
         self.generator = torch.Generator(self.device)
-        self._objective = Objective(config)
+        events = torch.from_numpy(learnt_from.items).to(self.device)
+        self._objective = Objective(config, data.num_items, events)
 
     def state(self) -> dict[str, Any]:
         return {

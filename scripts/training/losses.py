@@ -1,14 +1,13 @@
 """What a model is trained on: the next item against the others, all of them or a sample.
 
 Shapes: T targets (the positions of a batch that have a next item), D embedding, N negatives, V catalogue with
-padding. Every loss is a mean over the T targets. The sampled losses share one set of negatives among all targets of a
-batch, which turns a gather of T × N embeddings into one matrix product; a negative that is a position's own target is
-left out at that position. `items_VD` may be a part of the catalogue that holds all that targets and negatives name, as
-long as they count its rows and row 0 is the padding.
+padding. Every loss is a mean over the T targets. The sampled losses (`sampled_softmax` beside those here) share one set
+of negatives among all targets of a batch, which turns a gather of T × N embeddings into one matrix product; a negative
+that is a position's own target is left out at that position. `items_VD` may be a part of the catalogue that holds all
+that targets and negatives name, as long as they count its rows and row 0 is the padding.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,35 +16,28 @@ from torch.nn import functional as F
 
 from scripts.training.full_softmax import full_softmax
 
-SampledLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Of states (T, D), targets (T,), item vectors (V, D) and negatives (N,)."""
 Loss = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
 
 
-def sample_negatives(num_items: int, num_negatives: int, generator: torch.Generator) -> Tensor:
-    """(N,) item indices 1…num_items, uniform, with repetition, on the generator's device."""
-    return torch.randint(1, num_items + 1, (num_negatives,), generator=generator, device=generator.device)
-
-
 def cross_entropy(
-    states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, *, precision: torch.dtype = torch.float32
+    states_TD: Tensor,
+    targets_T: Tensor,
+    items_VD: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part.
 
+    label_smoothing: this share of the target's probability is spread evenly over all items.
     precision: of the matrix products on a CPU; a GPU goes by autocast.
     """
     if states_TD.device.type == "cpu":
-        return full_softmax(states_TD, targets_T - 1, items_VD[1:], precision=precision)
-    return F.cross_entropy((states_TD @ items_VD[1:].T).float(), targets_T - 1)
-
-
-def sampled_softmax(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> Tensor:
-    """Softmax over the target and the negatives. They are drawn uniformly, so the correction for the draw is one
-    constant that cancels out."""
-    positive_T, negative_TN = _scores(states_TD, targets_T, items_VD, negatives_N)
-    # The target first: a softmax over the negatives alone has no gradient where all of them are left out.
-    scores_TN1 = torch.cat([positive_T[:, None], negative_TN], dim=1)
-    return F.cross_entropy(scores_TN1, torch.zeros_like(targets_T))
+        return full_softmax(
+            states_TD, targets_T - 1, items_VD[1:], label_smoothing=label_smoothing, precision=precision
+        )
+    scores_TV = (states_TD @ items_VD[1:].T).float()
+    return F.cross_entropy(scores_TV, targets_T - 1, label_smoothing=label_smoothing)
 
 
 def gbce(
@@ -61,8 +53,8 @@ def gbce(
     power β.
 
     β = α (t (1 − 1/α) + 1/α) with the sampling rate α = N / (num_items − 1) and the calibration t in 0…1: with t = 0
-    β is 1, plain binary cross-entropy; with t = 1 β is α, and scores are as calibrated as those of a softmax. Divided
-    by N + 1.
+    β is 1, plain binary cross-entropy (the target is a yes, each negative a no); with t = 1 β is α, and scores are as
+    calibrated as those of a softmax. Divided by N + 1.
 
     An item's probability is σ(score − ln N): a score of 0 means the share that one target has beside N negatives. The
     shift moves no rank; without it the first steps push all scores down together, and training stays there.
@@ -74,13 +66,6 @@ def gbce(
     prior = math.log(num_negatives)
     loss_T = -beta * F.logsigmoid(positive_T - prior) + F.softplus(negative_TN - prior).sum(dim=1)
     return loss_T.mean() / (num_negatives + 1)
-
-
-def binary_cross_entropy(
-    states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor, *, num_items: int
-) -> Tensor:
-    """The target is a yes, each negative a no, with the shift of `gbce`; divided by N + 1."""
-    return gbce(states_TD, targets_T, items_VD, negatives_N, num_items=num_items, calibration=0.0)
 
 
 def attribute_softmax(states_TD: Tensor, shares_TD: Tensor, roots_T: Tensor, vectors_AD: Tensor) -> Tensor:

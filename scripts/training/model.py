@@ -24,6 +24,7 @@ from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTa
 from scripts.training.temporal import Temporal, temporal_module
 
 Head = Literal["linear", "mlp"]
+Similarity = Literal["inner", "cosine"]
 Attributes = Literal["none", "embedding", "auxiliary", "both"]
 
 
@@ -41,12 +42,17 @@ class ModelConfig:
     kernel_size: int = 5
     head: Head = "mlp"
     attributes: Attributes = "none"
+    tied: bool = True
+    similarity: Similarity = "inner"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.kernel_size) < 1:
             raise ValueError(f"every size of a model is at least 1, found {self}")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
+        if self.temperature <= 0:
+            raise ValueError(f"a temperature is above 0, found {self.temperature}")
 
 
 class Context(NamedTuple):
@@ -164,6 +170,8 @@ class SequenceModel(nn.Module):
         if attributes is not None and (config.attributes == "none" or attributes.num_items != config.num_items):
             raise ValueError(f"attributes of {attributes.num_items} items do not belong to {config}")
         self.item_embedding = nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
+        # Where it is tied, what is scored is what is read.
+        self.input_embedding = None if config.tied else nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
@@ -199,14 +207,16 @@ class SequenceModel(nn.Module):
 
     def item_vectors(self) -> Tensor:
         """See `NextItemModel`."""
-        if self._added_attributes is None:
+        if self._added_attributes is None and self.config.similarity == "inner":
             return self.item_embedding.weight
         return self.vectors_of(torch.arange(self.config.num_items + 1, device=self.item_embedding.weight.device))
 
     def vectors_of(self, items_X: Tensor) -> Tensor:
         """(X, D): the rows of `item_vectors` for some items, without the work for the others."""
-        own_XD: Tensor = self.item_embedding(items_X)
-        return own_XD if self._added_attributes is None else own_XD + self._added_attributes(items_X)
+        vectors_XD: Tensor = self.item_embedding(items_X)
+        if self._added_attributes is not None:
+            vectors_XD = vectors_XD + self._added_attributes(items_X)
+        return F.normalize(vectors_XD, dim=-1) if self.config.similarity == "cosine" else vectors_XD
 
     def attribute_vectors(self) -> Tensor | None:
         """(A, D): what each attribute value adds to the vector of an item that has it, before the division by the root
@@ -223,7 +233,20 @@ class SequenceModel(nn.Module):
         `items_BL` holds rows of `item_vectors_VD`, int64, at most `max_length` columns; columns of padding give finite
         numbers without meaning. The table may hold any items in any order as long as row 0 is the padding.
         """
-        x_BLD = self._embedded(items_BL, item_vectors_VD, context)
+        return self.states(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+
+    def input_vectors(self, items_BL: Tensor, item_vectors_VD: Tensor) -> Tensor:
+        """(B, L, D): the vectors that items are read with."""
+        if self.input_embedding is None:
+            return F.embedding(items_BL, item_vectors_VD)
+        # A row that was appended to the scored table has none of its own here: it is read as an item without features.
+        is_known_BL = items_BL <= self.config.num_items
+        vectors_BLD: Tensor = self.input_embedding(torch.where(is_known_BL, items_BL, 0))
+        return vectors_BLD
+
+    def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
+        x_BLD = self._embedded(items_BL, vectors_BLD, context)
         for block in self.blocks:
             x_BLD = block(x_BLD)
         return self._headed(x_BLD)
@@ -232,7 +255,7 @@ class SequenceModel(nn.Module):
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        x_BLD = self._embedded(items_BL, item_vectors_VD, context)
+        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD)
         if self.temporal is not None:
@@ -259,19 +282,22 @@ class SequenceModel(nn.Module):
         """(X, V): inner products with the item vectors; column 0, the padding, is −inf."""
         return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
 
-    def _embedded(self, items_BL: Tensor, item_vectors_VD: Tensor, _context: Context) -> Tensor:
+    def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor, _context: Context) -> Tensor:
         length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
         # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
         distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
-        items_BLD = F.embedding(items_BL, item_vectors_VD) * math.sqrt(self.config.dim)
-        embedded: Tensor = self.dropout(items_BLD + self.position_embedding(distance_BL))
+        scaled_BLD = vectors_BLD * math.sqrt(self.config.dim)
+        embedded: Tensor = self.dropout(scaled_BLD + self.position_embedding(distance_BL))
         return embedded
 
     def _headed(self, x_BLD: Tensor) -> Tensor:
         if self.temporal is not None:
             x_BLD = self.temporal(x_BLD)
         states: Tensor = self.head(self.norm(x_BLD))
-        return states
+        if self.config.similarity == "cosine":
+            # Not the usual 1e-12, which the exporter drops.
+            states = F.normalize(states, dim=-1, eps=1e-6)
+        return states if self.config.temperature == 1 else states / self.config.temperature
 
 
 def padding_bias(item_vectors_VD: Tensor) -> Tensor:

@@ -4,24 +4,16 @@ Shapes: B batch, L length, T targets (the positions that have a next item), D em
 padding, U the items that a batch names.
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
 from scripts.training.full_softmax import fast_precision
-from scripts.training.losses import (
-    SampledLoss,
-    attribute_softmax,
-    binary_cross_entropy,
-    cross_entropy,
-    gbce,
-    sample_negatives,
-    sampled_softmax,
-)
+from scripts.training.losses import attribute_softmax, cross_entropy, gbce
 from scripts.training.model import SequenceModel
+from scripts.training.negatives import NegativeSampler
+from scripts.training.sampled_softmax import sampled_softmax
 
 LARGEST_SOFTMAX_OF_VALUES = 4096
 """Attribute values that the auxiliary softmax is taken over; of more, those of the batch's own targets."""
@@ -30,8 +22,11 @@ LARGEST_SOFTMAX_OF_VALUES = 4096
 class Objective:
     """The configured loss; called with a model and a batch it gives one number to descend."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: TrainingConfig, num_items: int, events: Tensor) -> None:
+        """`events`: see `NegativeSampler`."""
         self._config = config
+        self._num_items = num_items
+        self._negatives = NegativeSampler(config.negatives, config.num_negatives, num_items, events)
         self._precision = {
             "auto": fast_precision(),
             "float32": torch.float32,
@@ -45,31 +40,57 @@ class Objective:
         has_target_BL = targets_BL != 0
         targets_T = targets_BL[has_target_BL]
         if self._config.loss == "cross_entropy":
-            item_vectors_VD = model.item_vectors()
-            states_TD = model(items_BL, item_vectors_VD)[has_target_BL]
-            loss = cross_entropy(states_TD, targets_T, item_vectors_VD, precision=self._precision)
+            vectors_VD = model.item_vectors()
+            states_TD = model(items_BL, vectors_VD)[has_target_BL]
+            loss = self._full_loss(states_TD, targets_T, vectors_VD)
         else:
-            num_items = model.config.num_items
-            negatives_N = sample_negatives(num_items, self._config.num_negatives, generator)
+            negatives_N = self._negatives.draw(targets_T, generator)
             # Only rows that this batch names are composed, and only they get gradients: a catalogue of a million
             # items costs no more than a small one.
-            padding = items_BL.new_zeros(1)
-            named = torch.cat([padding, items_BL.flatten(), targets_T, negatives_N])
-            items_U, places = torch.unique(named, return_inverse=True)
-            _, items, targets, negatives = places.split([1, items_BL.numel(), len(targets_T), len(negatives_N)])
-            item_vectors_UD = model.vectors_of(items_U)
-            states_TD = model(items.view_as(items_BL), item_vectors_UD)[has_target_BL]
-            loss = self._sampled(num_items)(states_TD, targets, item_vectors_UD, negatives)
+            vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
+            inputs_BLD = model.input_vectors(read_BL if model.config.tied else items_BL, vectors_UD)
+            states_TD = model.states(items_BL, inputs_BLD)[has_target_BL]
+            loss = self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
         if model.attribute_head is not None and self._config.auxiliary_weight > 0:
             loss = loss + self._config.auxiliary_weight * _attribute_loss(model, states_TD, targets_T)
         return loss
 
-    def _sampled(self, num_items: int) -> SampledLoss:
-        if self._config.loss == "sampled_softmax":
-            return sampled_softmax
-        if self._config.loss == "bce":
-            return partial(binary_cross_entropy, num_items=num_items)
-        return partial(gbce, num_items=num_items, calibration=self._config.calibration)
+    def _full_loss(self, states_TD: Tensor, targets_T: Tensor, vectors_VD: Tensor) -> Tensor:
+        return cross_entropy(
+            states_TD,
+            targets_T,
+            vectors_VD,
+            label_smoothing=self._config.label_smoothing,
+            precision=self._precision,
+        )
+
+    def _sampled_loss(
+        self, states_TD: Tensor, wanted_T: Tensor, vectors_UD: Tensor, unwanted_N: Tensor, negatives_N: Tensor
+    ) -> Tensor:
+        """`wanted_T` and `unwanted_N` are rows of `vectors_UD`, `negatives_N` the item indices of the latter."""
+        config = self._config
+        if config.loss == "sampled_softmax":
+            return sampled_softmax(
+                states_TD,
+                wanted_T,
+                vectors_UD,
+                unwanted_N,
+                corrections_N=self._negatives.corrections(negatives_N) if config.logq_correction else None,
+                label_smoothing=config.label_smoothing,
+                precision=self._precision,
+            )
+        calibration = 0.0 if config.loss == "bce" else config.calibration
+        return gbce(states_TD, wanted_T, vectors_UD, unwanted_N, num_items=self._num_items, calibration=calibration)
+
+
+def _named(
+    model: SequenceModel, items_BL: Tensor, targets_T: Tensor, negatives_N: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A table (U, D) of the items that are named, row 0 the padding, and the three again as rows of it."""
+    padding = items_BL.new_zeros(1)
+    items_U, rows = torch.unique(torch.cat([padding, items_BL.flatten(), targets_T, negatives_N]), return_inverse=True)
+    _, read, wanted_T, unwanted_N = rows.split([1, items_BL.numel(), len(targets_T), len(negatives_N)])
+    return model.vectors_of(items_U), read.view_as(items_BL), wanted_T, unwanted_N
 
 
 def _attribute_loss(model: SequenceModel, states_TD: Tensor, targets_T: Tensor) -> Tensor:

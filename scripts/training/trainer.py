@@ -130,7 +130,7 @@ def _epochs(
     folder.mkdir(parents=True, exist_ok=True)
     if not (interactions.lengths >= 2).any():
         raise RunError("nothing can be learnt: no user has two events in the training part")
-    learner = Learner(config, data)
+    learner = Learner(config, data, interactions)
     history: list[dict[str, Any]] = []
     checkpoint = folder / CHECKPOINT_FILE
     if checkpoint.is_file():

@@ -1,21 +1,27 @@
 """Causality, padding, and the shortcut to the newest position."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from scripts.training.model import ModelConfig, SequenceModel
-from scripts.training.temporal import Temporal
 
 NUM_ITEMS, MAX_LENGTH = 50, 12
-TEMPORALS: list[Temporal] = ["none", "conv", "gru"]
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"temporal": "conv"},
+    {"temporal": "gru"},
+    {"tied": False},
+    {"similarity": "cosine", "temperature": 0.1},
+]
 
 
-@pytest.fixture(params=TEMPORALS)
+@pytest.fixture(params=VARIANTS, ids=str)
 def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
     torch.manual_seed(0)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, temporal=request.param, kernel_size=3)
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, kernel_size=3, **request.param)
     model = SequenceModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -75,12 +81,33 @@ def test_heads_must_divide_the_dimension() -> None:
         ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=10, num_heads=3)
 
 
-def test_rows_appended_to_the_table_are_read_and_scored(model: SequenceModel) -> None:
+def test_rows_appended_to_the_table_are_scored_and_where_it_is_tied_read(model: SequenceModel) -> None:
     """An item that training never saw, with the vector of item 7: wherever 7 stands, it may stand instead."""
     table = model.item_vectors()
     longer = torch.cat([table, table[7:8]])
     items = torch.tensor([[3, 7, 5, 7]])
     before = model.next_scores(items, table)
-    after = model.next_scores(torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
-    torch.testing.assert_close(after[:, :-1], before)
-    torch.testing.assert_close(after[:, -1], before[:, 7])
+    torch.testing.assert_close(model.next_scores(items, longer)[:, -1], before[:, 7])
+    read = model.next_scores(torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
+    if model.config.tied:
+        torch.testing.assert_close(read[:, :-1], before)
+    else:
+        assert torch.isfinite(read[:, 1:]).all()
+
+
+def test_cosine_scores_lie_between_one_over_the_temperature_and_its_negative() -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, similarity="cosine", temperature=0.1)).eval()
+    items = torch.randint(1, NUM_ITEMS + 1, (20, MAX_LENGTH))
+    scores = model.next_scores(items, model.item_vectors())[:, 1:]
+    assert 1 < scores.abs().max() <= 10 * (1 + 1e-5)
+
+
+def test_what_is_scored_is_not_what_is_read_unless_tied() -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, tied=False)).eval()
+    items = torch.tensor([[3, 7]])
+    state = model.last_state(items, model.item_vectors())
+    with torch.no_grad():
+        model.item_embedding.weight[1:] += 1
+    torch.testing.assert_close(model.last_state(items, model.item_vectors()), state)

@@ -1,5 +1,7 @@
 """The loss of a batch is what its definition says, however few rows of the catalogue it touches."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,12 +9,16 @@ import torch
 from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
-from scripts.training.losses import gbce, sample_negatives, sampled_softmax
+from scripts.training.losses import gbce
 from scripts.training.model import SequenceModel
+from scripts.training.negatives import NegativeSampler
 from scripts.training.objective import Objective
+from scripts.training.sampled_softmax import sampled_softmax
 
 NUM_ITEMS = 30
 ITEMS = [{"colour": ["red", "green", "blue"][index % 3], "shiny": index % 2 == 0} for index in range(NUM_ITEMS)]
+CONFIG = TrainingConfig(max_length=3, dim=8, num_blocks=1, precision="float32")
+EVENTS = torch.arange(1, NUM_ITEMS + 1)
 BATCH = Batch(np.array([[4, 7, 2], [9, 4, 0]]), np.array([[7, 2, 9], [4, 1, 0]]))
 
 
@@ -22,18 +28,22 @@ def model(config: TrainingConfig) -> SequenceModel:
     return SequenceModel(config.model_config(NUM_ITEMS), table).eval()
 
 
+def objective(config: TrainingConfig) -> Objective:
+    return Objective(config, NUM_ITEMS, EVENTS)
+
+
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-@pytest.mark.parametrize("attributes", ["none", "embedding"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attributes": "embedding"}, {"tied": False}, {"similarity": "cosine"}], ids=str
+)
 @pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
-def test_sampled_loss_over_named_rows_is_that_over_the_whole_table(loss: str, attributes: str) -> None:
-    config = TrainingConfig(max_length=3, dim=8, num_blocks=1).with_values(
-        {"loss": loss, "attributes": attributes, "num_negatives": 12}
-    )
+def test_sampled_loss_over_named_rows_is_that_over_the_whole_table(loss: str, changes: dict[str, Any]) -> None:
+    config = CONFIG.with_values({"loss": loss, "num_negatives": 12, **changes})
     sequence_model = model(config)
-    found = Objective(config)(sequence_model, BATCH, generator())
+    found = objective(config)(sequence_model, BATCH, generator())
     found.backward()
     gradients = [parameter.grad for parameter in sequence_model.parameters()]
 
@@ -41,7 +51,7 @@ def test_sampled_loss_over_named_rows_is_that_over_the_whole_table(loss: str, at
     table = sequence_model.item_vectors()
     targets = torch.from_numpy(BATCH.targets_BL)
     states = sequence_model(torch.from_numpy(BATCH.items_BL), table)[targets != 0]
-    negatives = sample_negatives(NUM_ITEMS, 12, generator())
+    negatives = NegativeSampler("uniform", 12, NUM_ITEMS, EVENTS).draw(targets, generator())
     expected = (
         sampled_softmax(states, targets[targets != 0], table, negatives)
         if loss == "sampled_softmax"
@@ -55,9 +65,9 @@ def test_sampled_loss_over_named_rows_is_that_over_the_whole_table(loss: str, at
 
 @pytest.mark.parametrize("loss", ["sampled_softmax", "cross_entropy"])
 def test_auxiliary_task_adds_its_weight(loss: str) -> None:
-    config = TrainingConfig(max_length=3, dim=8, num_blocks=1).with_values({"loss": loss, "attributes": "both"})
+    config = CONFIG.with_values({"loss": loss, "attributes": "both"})
     values = [
-        Objective(config.with_values({"auxiliary_weight": weight}))(model(config), BATCH, generator()).item()
+        objective(config.with_values({"auxiliary_weight": weight}))(model(config), BATCH, generator()).item()
         for weight in (0.0, 0.5, 1.0)
     ]
     assert values[1] - values[0] == pytest.approx(values[2] - values[1], rel=1e-4)

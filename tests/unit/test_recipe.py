@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,20 @@ def test_all_faults_are_reported_at_once() -> None:
 def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
     with pytest.raises(ConfigError, match="dim must be a multiple of num_heads, found 10 and 4"):
         TrainingConfig(dim=10, num_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"tied": False, "attributes": "both"}, "with attributes=both tied must be true"),
+        ({"loss": "gbce", "label_smoothing": 0.1}, "label_smoothing belongs to .*, not to gbce"),
+        ({"logq_correction": True}, "logq_correction belongs to sampled_softmax, not to cross_entropy"),
+        ({"tied": "no"}, "tied must be true or false, found 'no'"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        TrainingConfig().with_values(values)
 
 
 def test_assignments_read_numbers_and_words() -> None:
