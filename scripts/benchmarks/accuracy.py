@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks.experiments import (
-    BENCHMARK_RULES,
+    PUBLISHED_SETS,
     Evaluated,
     Measured,
     TrainingProgress,
     benchmark_data,
+    leave_one_out,
     measure_baselines,
     measure_training,
 )
@@ -24,11 +25,9 @@ from scripts.training.config import TrainingConfig, parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, hit_rate, ndcg
 from scripts.training.interactions import PreparedData
 from scripts.training.plots import scorer_label
-from scripts.training.preparation import PreparationConfig
 from scripts.training.recipe import choose_recipe, count
 
 PUBLISHED_FILE = Path(__file__).with_name("published.toml")
-DEFAULT_SETS = ("ml-1m", "beauty", "sports")
 HEADLINES: dict[str, Callable[..., Any]] = {"hit_rate@10": hit_rate, "ndcg@10": ndcg}
 
 
@@ -180,7 +179,7 @@ def section(found: Sequence[SetAccuracy], command: str) -> str:
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("accuracy", help="the automatic recipe over several seeds, beside published figures")
     add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
-    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME",
+    parser.add_argument("--sets", nargs="+", default=list(PUBLISHED_SETS), metavar="NAME",
                         help="folders in DATA, or public sets (default %(default)s)")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="1…N (default %(default)s)")
     parser.set_defaults(run=_main)
@@ -200,9 +199,7 @@ def _main(options: argparse.Namespace) -> None:
     changes = parse_assignments(options.set)
     found = []
     for name in options.sets:
-        # Masked, whatever share of repeats there is: so were the published figures.
-        config = PreparationConfig(name, BENCHMARK_RULES, exclude_seen="yes")
-        data = benchmark_data(name, options.data_folder, options.output, config)
+        data = benchmark_data(name, options.data_folder, options.output, leave_one_out(name))
         found.append(measure_set(data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar))
         print(set_table(found[-1]), end="\n\n")
     settings = "".join(f" --set {assignment}" for assignment in options.set)

@@ -1,8 +1,9 @@
 """Trainings that a table is made of: each is done once, kept in a folder of its own, and taken from there afterwards.
 
     OUTPUT/data/SET                    the prepared data
-    OUTPUT/SET-FINGERPRINT/CONFIG-1/   a run folder: 8 digits of the configuration's sha256, the seed; beside what
-                                       training leaves, `measured.json` and `ranks-CASES.npy`
+    OUTPUT/SET-FINGERPRINT/CONFIG-1/   a run folder: 8 digits of the sha256 of what the configuration changes of the
+                                       defaults, the seed; beside what training leaves, `measured.json` and
+                                       `ranks-CASES.npy`
     OUTPUT/SET-FINGERPRINT/baselines/  the same files of every baseline
 
 What has measured.json is finished; a training that was interrupted goes on. A recipe or data that changed have other
@@ -27,13 +28,26 @@ from scripts.training.datasets import DATASETS, Source, fetch, read_items, read_
 from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
 from scripts.training.interactions import PREPARED_FILE, Cases, DataError, Interactions, PreparedData
 from scripts.training.preparation import PreparationConfig, prepare
-from scripts.training.run_folder import CHECKPOINT_FILE, RunConfig, load_run, read_history, start_run, write_atomically
+from scripts.training.run_folder import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    RunConfig,
+    RunError,
+    load_run,
+    read_history,
+    read_run_config,
+    start_run,
+    write_atomically,
+)
 from scripts.training.trainer import Observer, train
 
 MEASURED_FILE = "measured.json"
 RANKS_FILE = "ranks-{}.npy"
 BENCHMARK_RULES = CleaningRules(min_item_events=1, min_user_events=3)
 """The file as it is, but for users without a case."""
+SHOP_RULES = CleaningRules(min_item_events=5, min_user_events=3)
+"""What `prepare` does unless told otherwise."""
+PUBLISHED_SETS = ("ml-1m", "beauty", "sports")
 TrainingProgress = Callable[[str, Interactions, int], AbstractContextManager[Observer]]
 """Called with a label, what is trained on and the most epochs; gives who watches the training."""
 
@@ -54,6 +68,13 @@ class Measured:
     evaluated: dict[str, Evaluated]
     num_epochs: int
     seconds: float
+
+
+def leave_one_out(name: str) -> PreparationConfig:
+    """How a set is prepared for the tables: seen items masked where published figures have them masked."""
+    if name == "completejourney":
+        return PreparationConfig(name, SHOP_RULES)
+    return PreparationConfig(name, BENCHMARK_RULES, exclude_seen="yes" if name in PUBLISHED_SETS else "auto")
 
 
 def benchmark_data(name: str, data_folder: Path, output: Path, config: PreparationConfig) -> PreparedData:
@@ -111,6 +132,7 @@ def measure_training(
     """
     taught = learn_from or data
     run = _set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
+    _check(run, config)
     kept = _read(run, cases)
     if kept is None:
         if not (run / MEASURED_FILE).is_file():
@@ -150,8 +172,18 @@ def _set_folder(data: PreparedData, output: Path) -> Path:
 
 
 def _digits(config: TrainingConfig) -> str:
-    values = {name: value for name, value in asdict(config).items() if name != "seed"}
+    """A key that is new to the code, at its default, leaves them as they are: what was trained before stays valid."""
+    defaults = asdict(TrainingConfig())
+    values = {name: value for name, value in asdict(config).items() if name != "seed" and value != defaults[name]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _check(run: Path, config: TrainingConfig) -> None:
+    """Raises RunError where a default has changed since the run began."""
+    if (run / CONFIG_FILE).is_file():
+        found = read_run_config(run).training
+        if found != config:
+            raise RunError(f"{run} was trained as {found}, not as {config}; delete it to train it again")
 
 
 def _evaluated(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:

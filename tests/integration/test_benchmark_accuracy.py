@@ -6,7 +6,6 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
 from scripts.benchmark import main
@@ -14,30 +13,18 @@ from scripts.benchmarks import experiments
 from scripts.benchmarks.accuracy import SetAccuracy, published_table
 from scripts.benchmarks.experiments import Evaluated, Measured
 from scripts.training.config import TrainingConfig
-from scripts.training.synthetic import markov_sequences
-
-SETTINGS = ["dim=16", "num_blocks=1", "max_epochs=2", "max_length=10", "device=cpu", "dropout=0.1"]
+from tests.walk_set import settings, write_walk_set
 
 
 @pytest.fixture
 def data_folder(tmp_path: Path) -> Path:
-    sequences = markov_sequences(num_users=60, num_items=30, length=9, predictability=0.8, seed=2)
-    (tmp_path / "sets" / "walk").mkdir(parents=True)
-    pl.DataFrame(
-        [
-            {"user_id": f"u{user}", "item_id": f"i{item}", "timestamp": time}
-            for user, sequence in enumerate(sequences)
-            for time, item in enumerate(sequence)
-        ]
-    ).write_parquet(tmp_path / "sets" / "walk" / "interactions.parquet")
-    return tmp_path / "sets"
+    return write_walk_set(tmp_path)
 
 
 def run(data_folder: Path, *words: str) -> int:
     output = data_folder.parent
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
     folders = ["--data-folder", str(data_folder), "--output", str(output / "runs"), "--page", str(output / "page.md")]
-    return main(["accuracy", *folders, "--sets", "walk", *settings, *words])
+    return main(["accuracy", *folders, "--sets", "walk", *settings(), *words])
 
 
 def test_mean_and_deviation_are_those_of_the_seeds_runs(data_folder: Path) -> None:

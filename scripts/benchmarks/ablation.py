@@ -1,0 +1,196 @@
+"""What each part of the recipe is worth: one training per row, each row a change of the automatic recipe."""
+
+import argparse
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.benchmarks.accuracy import add_experiment_arguments
+from scripts.benchmarks.experiments import Measured, TrainingProgress, benchmark_data, leave_one_out, measure_training
+from scripts.benchmarks.noise import with_noise
+from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.train import ProgressBar
+from scripts.training.config import ConfigError, TrainingConfig, parse_assignments
+from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, ndcg
+from scripts.training.interactions import PreparedData
+from scripts.training.recipe import choose_recipe, count
+
+ROWS_FILE = Path(__file__).with_name("ablation.toml")
+AUTOMATIC = "automatic recipe"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change of the automatic recipe. `sets`: where it is measured, everywhere if empty; `noise`: share of random
+    events put into the training part."""
+
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
+    sets: tuple[str, ...] = ()
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class RowResult:
+    """A row on one set, with as many seeds as were asked for."""
+
+    row: Row
+    runs: Sequence[Measured]
+
+    def mean(self, metric: str, cases: str = "test") -> float:
+        """Over the seeds; a popularity group's name gives its NDCG@10."""
+        found = [run.evaluated[cases] for run in self.runs]
+        return float(np.mean([{**each.metrics, **each.by_popularity}[metric] for each in found]))
+
+    def deviation(self, metric: str) -> float:
+        """Standard deviation over the seeds, NaN of one."""
+        values = [run.evaluated["test"].metrics[metric] for run in self.runs]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+    def gain(self, automatic: "RowResult") -> Interval:
+        """NDCG@10 on test minus that of the automatic recipe, paired by case, seeds averaged first."""
+        ours, theirs = (
+            np.mean([ndcg(run.evaluated["test"].ranks, 10) for run in each.runs], axis=0) for each in (self, automatic)
+        )
+        return bootstrap_interval(ours - theirs)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file, after the automatic recipe itself.
+
+        [[row]]
+        name = "gBCE"
+        part = "loss"                      # rows of one part stand together
+        values = { loss = "gbce" }         # as --set takes them
+        sets = ["beauty"]                  # only there
+        noise = 0.1                        # random events added to the training part
+
+    Raises:
+        ConfigError: no TOML, an unknown key, or two rows of one name.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))["row"]
+        rows = [Row(**{**table, "sets": tuple(table.get("sets", ()))}) for table in tables]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} holds no rows of an ablation: {error}") from error
+    names = [row.name for row in rows]
+    if len(set(names)) != len(names) or AUTOMATIC in names:
+        raise ConfigError(f"{path}: every row needs a name of its own, and {AUTOMATIC!r} is the first row's")
+    return [Row(AUTOMATIC), *rows]
+
+
+def configurations(rows: Sequence[Row], data: PreparedData, changes: Mapping[str, Any]) -> dict[str, TrainingConfig]:
+    """Name of each row that belongs to the set → its configuration; `changes` are of every row.
+
+    Raises:
+        ConfigError: names the row whose values do not fit, before anything is trained.
+    """
+    automatic, _ = choose_recipe(count(data))
+    found = {}
+    for row in rows:
+        if row.sets and data.name not in row.sets:
+            continue
+        try:
+            found[row.name] = automatic.with_values({**row.values, **changes})
+        except ConfigError as error:
+            raise ConfigError(f"row {row.name!r}: {error}") from error
+    return found
+
+
+def measure_rows(
+    data: PreparedData,
+    rows: Sequence[Row],
+    output: Path,
+    *,
+    num_seeds: int,
+    changes: Mapping[str, Any],
+    progress: TrainingProgress,
+) -> list[RowResult]:
+    """Every row that belongs to the set, in order; what an earlier call finished is not trained again."""
+    configs = configurations(rows, data, changes)
+    cases = {"validation": data.cases("validation"), "test": data.cases("test")}
+    results = []
+    for number, row in enumerate(row for row in rows if row.name in configs):
+        noisy = None
+        if row.noise:
+            noisy = with_noise(data, row.noise, output / "data" / f"{data.name}-noise-{row.noise:g}")
+        runs = [
+            measure_training(
+                data,
+                configs[row.name].with_values({"seed": seed}),
+                output,
+                label=f"{data.name}, row {number + 1} of {len(configs)}, {row.name}: epoch",
+                cases=cases,
+                progress=progress,
+                learn_from=noisy,
+            )
+            for seed in range(1, num_seeds + 1)
+        ]
+        results.append(RowResult(row, runs))
+    return results
+
+
+def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
+    """Markdown: a row each, the gain over the first in NDCG@10 with its 95 % interval."""
+    automatic = results[0]
+    head = [
+        data_name, "validation NDCG@10", "HR@10", "NDCG@10", "gain", "coverage@10",
+        *(f"NDCG@10 {group}" for group in POPULARITY_SHARES), "epochs", "seconds",
+    ]  # fmt: skip
+    rows = []
+    part = ""
+    for result in results:
+        if result.row.part != part:
+            part = result.row.part
+            rows.append([f"*{part}*", *[""] * (len(head) - 1)])
+        gain = result.gain(automatic)
+        shown = "" if result is automatic else f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
+        spread = f" ± {share(result.deviation('ndcg@10'))}" if len(result.runs) > 1 else ""
+        rows.append(
+            [
+                result.row.name,
+                share(result.mean("ndcg@10", "validation")),
+                share(result.mean("hit_rate@10")),
+                share(result.mean("ndcg@10")) + spread,
+                shown,
+                share(result.mean("coverage@10")),
+                *(share(result.mean(group)) for group in POPULARITY_SHARES),
+                "/".join(str(run.num_epochs) for run in result.runs),
+                "/".join(f"{run.seconds:.0f}" for run in result.runs),
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("ablation", help="one training per change of the automatic recipe")
+    add_experiment_arguments(parser, Path("docs/benchmarks/ablation.md"))
+    parser.add_argument("--rows", type=Path, default=ROWS_FILE, metavar="FILE", help="TOML (default: the rows we keep)")
+    parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each row (default %(default)s)")
+    parser.set_defaults(run=_main)
+
+
+def _main(options: argparse.Namespace) -> None:
+    rows = read_rows(options.rows)
+    changes = parse_assignments(options.set)
+    sets = [benchmark_data(name, options.data_folder, options.output, leave_one_out(name)) for name in options.sets]
+    for data in sets:
+        configurations(rows, data, changes)  # a row that does not fit is refused before hours of training
+    settings = "".join(f" --set {assignment}" for assignment in options.set)
+    rows_option = "" if options.rows == ROWS_FILE else f" --rows {options.rows.name}"
+    for data in sets:
+        results = measure_rows(
+            data, rows, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar
+        )
+        table = ablation_table(results, data.name)
+        command = f"python -m scripts.benchmark ablation --data-folder DATA --sets {data.name} --seeds {options.seeds}"
+        head = f"    {command}{rows_option}{settings}\n\n{machine()}."
+        write_section(options.page, f"{options.rows.stem} on {data.name}", f"## {data.name}\n\n{head}\n\n{table}")
+        print(table, end="\n\n")
+    print(options.page)
