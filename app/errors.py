@@ -5,7 +5,8 @@
     │   ├── InvalidRequest
     │   ├── PayloadTooLarge
     │   ├── UnsupportedMediaType
-    │   └── NotFound
+    │   ├── NotFound
+    │   └── CatalogueFull
     ├── StoreUnavailable          the store does not answer → 503, or a degraded recommendation
     ├── StoreMismatch             the store was set up with other settings → the service does not start
     ├── ArtifactError             a model version that cannot be served → the live one stays
@@ -27,8 +28,10 @@ class ProblemCode(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     NOT_FOUND = "not_found"
+    CATALOGUE_FULL = "catalogue_full"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALL_EVENTS_REJECTED = "all_events_rejected"
+    ALL_ITEMS_REJECTED = "all_items_rejected"
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
     STORE_UNAVAILABLE = "store_unavailable"
@@ -82,6 +85,15 @@ class NotFound(RequestError):
     """The resource does not exist."""
 
     code = ProblemCode.NOT_FOUND
+
+
+class CatalogueFull(RequestError):
+    """As many items as the service may keep have a record of their own, deleted ones included."""
+
+    code = ProblemCode.CATALOGUE_FULL
+
+    def __init__(self) -> None:
+        super().__init__("The catalogue keeps no more live items; raise SEGUE_MAX_LIVE_ITEMS.")
 
 
 class StoreUnavailable(SegueError):

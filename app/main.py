@@ -17,6 +17,7 @@ from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
 from app.recommender import Recommender
 from app.settings import Settings, load_settings
+from app.state.catalogue import Catalogue
 from app.state.connection import claim_store, connect
 from app.state.event_log import EventLog
 from app.state.history import History
@@ -78,12 +79,14 @@ def create_app(settings: Settings) -> FastAPI:
     popularity = Popularity(
         redis, namespace=settings.namespace, shards=settings.shards, half_life_days=settings.popularity_half_life_days
     )
+    catalogue = Catalogue(redis, namespace=settings.namespace, max_items=settings.max_live_items)
     registry = ModelRegistry(
         settings.namespace_artifacts,
         history_cap=settings.history_cap,
         reload_seconds=settings.reload_seconds,
         device=settings.device,
         intra_op_threads=settings.intra_op_threads,
+        prepare=catalogue.prepare,
         on_reload=telemetry.reload,
     )
     recommender = Recommender(history, registry, popularity, served)
@@ -115,6 +118,8 @@ def create_app(settings: Settings) -> FastAPI:
                 stack.callback(claiming.cancel)
             stack.push_async_callback(registry.stop)
             await registry.start()
+            catalogue.view(registry.live)  # so that the live items are put in the model's order as they are read
+            await stack.enter_async_context(catalogue)
             await stack.enter_async_context(served)
             yield
 
@@ -137,7 +142,7 @@ def create_app(settings: Settings) -> FastAPI:
         recommend.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),
         users.router(history),
-        items.router(registry),
+        items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),
         models.router(registry),
         health.router(claim, registry, telemetry),
         pages.router(),

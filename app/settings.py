@@ -48,6 +48,13 @@ class Settings(BaseSettings):
         300, ge=0, le=86_400, description="How far ahead of the server's clock an event may lie before it is rejected."
     )
     max_batch_events: int = Field(10_000, ge=1, le=100_000, description="Events in one `POST /events`.")
+    max_batch_items: int = Field(10_000, ge=1, le=100_000, description="Items in one `POST /items`.")
+    max_live_items: int = Field(
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Items changed live, deleted ones included, that the store and every worker's memory keep.",
+    )
     max_body_bytes: int = Field(
         8_388_608, ge=1024, le=268_435_456, description="Largest request body in bytes; a larger one is answered 413."
     )

@@ -56,6 +56,9 @@ class Telemetry:
         self._events = Counter(
             "segue_events", "Events received, by what became of them.", [*common, "outcome"], registry=own
         )
+        self._items = Counter(
+            "segue_item_changes", "Items received, by what became of them.", [*common, "outcome"], registry=own
+        )
         self._recommendations = Counter(
             "segue_recommendations",
             "Answers of /recommend; `reasons` are joined by +.",
@@ -92,6 +95,10 @@ class Telemetry:
     def events(self, outcome: str, amount: int) -> None:
         if amount:
             self._child(self._events, outcome).inc(amount)
+
+    def items(self, outcome: str, amount: int) -> None:
+        if amount:
+            self._child(self._items, outcome).inc(amount)
 
     def recommendation(self, strategy: str, reasons: Sequence[str], model_version: str | None) -> None:
         self._child(self._recommendations, strategy, "+".join(reasons), model_version or "").inc()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.direct import DirectRoute
+from app.api.many import UnreadableLine, read_many
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import faults_of
 from app.api.schemas.events import EventBatch, EventBody, EventsAnswer
@@ -72,7 +73,7 @@ def router(
         neighbours out; when all are bad, the answer is 422. Sending a batch again changes nothing, as long as its
         events have an `event_id` or a `timestamp`."""
         media_type, raw = await read_body(request, JSON, NDJSON)
-        found, base = read_lines(raw) if media_type == NDJSON else read_json(raw)
+        found, base = read_many(media_type, raw, "events")
         if len(found) > max_events:
             raise PayloadTooLarge(
                 f"The batch has {len(found)} events, at most {max_events} are taken; send it in parts."
@@ -107,50 +108,6 @@ def router(
         return Response(orjson.dumps(answer), media_type=JSON)
 
     return routes
-
-
-def read_json(raw: bytes) -> tuple[list[object], str]:
-    """The events of a JSON body and the pointer under which they stand: `/events/{}`, `/{}`, or nothing for one."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not JSON: {error}", code=ProblemCode.INVALID_JSON) from None
-    if isinstance(body, list):
-        return body, "/{}"
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be an event, an array of events or an object with events.")
-    if "events" not in body:
-        return [body], ""
-    faults = [Fault("Extra inputs are not permitted", f"/{_escape(name)}") for name in body if name != "events"]
-    if not isinstance(body["events"], list):
-        faults.append(Fault("Must be an array of events", "/events"))
-    if faults:
-        raise InvalidRequest("The body breaks the contract.", faults=faults)
-    return body["events"], "/events/{}"
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableLine:
-    """A line of NDJSON that is not JSON; it rejects itself, not its neighbours."""
-
-    detail: str
-
-
-def read_lines(raw: bytes) -> tuple[list[object], str]:
-    """The events of an NDJSON body; blank lines are skipped and not counted."""
-    found: list[object] = []
-    for line in raw.split(b"\n"):
-        if not line.strip():
-            continue
-        try:
-            found.append(orjson.loads(line))
-        except orjson.JSONDecodeError as error:
-            found.append(UnreadableLine(f"The line is not JSON: {error}"))
-    return found, "/{}"
 
 
 async def check(

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.problems import MEDIA_TYPE
 from app.api.schemas.events import EventBatch, EventBody
+from app.api.schemas.items import BulkItemBody, ItemBatch, ItemBody, ItemPatchBody
 from app.api.schemas.problems import Problem
 from app.api.schemas.recommend import RecommendBody
 
@@ -21,7 +22,16 @@ _MEANINGS = {
     422: "The body or a parameter breaks the contract; `errors` says where.",
     503: "The store does not answer; `Retry-After` says when to try again.",
 }
-_MODELS: tuple[type[BaseModel], ...] = (EventBatch, EventBody, Problem, RecommendBody)
+_MODELS: tuple[type[BaseModel], ...] = (
+    BulkItemBody,
+    EventBatch,
+    EventBody,
+    ItemBatch,
+    ItemBody,
+    ItemPatchBody,
+    Problem,
+    RecommendBody,
+)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

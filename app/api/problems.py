@@ -29,6 +29,8 @@ STATUS = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: 415,
     ProblemCode.INVALID_REQUEST: 422,
     ProblemCode.ALL_EVENTS_REJECTED: 422,
+    ProblemCode.ALL_ITEMS_REJECTED: 422,
+    ProblemCode.CATALOGUE_FULL: 422,
     ProblemCode.INTERNAL_ERROR: 500,
     ProblemCode.STORE_UNAVAILABLE: 503,
 }
@@ -132,8 +134,17 @@ def _pointer(fault: ErrorDetails, body: object) -> str:
             body = body[part]
         else:
             continue
-        pointer += "/" + str(part).replace("~", "~0").replace("/", "~1")
+        pointer += "/" + pointer_part(part)
     return pointer
+
+
+def pointer_part(name: object) -> str:
+    """A name, or a place, as it stands in a JSON pointer.
+
+    >>> pointer_part("a/b~c")
+    'a~1b~0c'
+    """
+    return str(name).replace("~", "~0").replace("/", "~1")
 
 
 def _message(fault: Mapping[str, Any]) -> str:

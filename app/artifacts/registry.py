@@ -175,14 +175,17 @@ class ModelRegistry:
         reload_seconds: float,
         device: Device = "cpu",
         intra_op_threads: int = 1,
+        prepare: Callable[[LiveModel], None] | None = None,
         on_reload: ReloadListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`prepare` is called with a version that passed its checks, in the loading thread, before it goes live."""
         self._folder = folder
         self._history_cap = history_cap
         self._reload_seconds = reload_seconds
         self._device: Device = device
         self._intra_op_threads = intra_op_threads
+        self._prepare = prepare
         self._on_reload = on_reload
         self._clock = clock
         self._live: LiveModel | None = None
@@ -242,13 +245,7 @@ class ModelRegistry:
     async def _load(self, version: str, state: object) -> None:
         started = self._clock()
         try:
-            model = await asyncio.to_thread(
-                load_model,
-                self._folder / version,
-                history_cap=self._history_cap,
-                device=self._device,
-                intra_op_threads=self._intra_op_threads,
-            )
+            model = await asyncio.to_thread(self._read, version)
         except ArtifactError as error:
             self._failed = (state, self._clock())
             self._problem = str(error)
@@ -262,6 +259,20 @@ class ModelRegistry:
             log.info("model_live", model_version=version, num_items=model.manifest.num_items)
         if self._on_reload is not None:
             self._on_reload(version, self._problem, self._clock() - started)
+
+    def _read(self, version: str) -> LiveModel:
+        model = load_model(
+            self._folder / version,
+            history_cap=self._history_cap,
+            device=self._device,
+            intra_op_threads=self._intra_op_threads,
+        )
+        if self._prepare is not None:
+            try:
+                self._prepare(model)
+            except Exception as error:  # orjson and numpy have no common root for "these are no attributes"
+                raise ArtifactError(f"{version}: the catalogue cannot be made of it: {error}") from error
+        return model
 
     async def _watch(self) -> None:
         while True:

@@ -2,30 +2,38 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import structlog
 
-from app.errors import StoreUnavailable
+from app.errors import CatalogueFull, StoreUnavailable
 from app.state.connection import Store
-from app.state.items.blocks import Block, base_blocks
+from app.state.items.fields import FieldKinds
+from app.state.items.live import LiveItems
 from app.state.items.masks import MaskCache
 from app.state.items.records import DELETED, UNCHANGED, ItemRecord
 from app.state.items.store import Change, ChangesLost, ItemStore, PutOutcome
 from app.state.items.view import CatalogueItem, CatalogueModel, CatalogueView
 
-__all__ = ["Catalogue", "CatalogueItem", "CatalogueView", "ItemRecord", "PutOutcome"]
+__all__ = ["Catalogue", "CatalogueItem", "CatalogueView", "FieldKinds", "ItemRecord", "PutOutcome"]
 
 FOLLOW_SECONDS = 0.25
 """So often a worker asks for the changes of others."""
 RETRY_SECONDS = 1.0
 TURN = 500
 """After so many changes other requests have their turn."""
-MAX_DEAD_ROWS = 1000
-"""So many deleted items behind the model's own may keep an index, or as many as live ones do."""
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The live items in the order of a model that is about to go live, and what changed since they were put into it."""
+
+    items: LiveItems
+    since: dict[str, bytes]
 
 
 class Catalogue:
@@ -38,11 +46,10 @@ class Catalogue:
     def __init__(self, redis: Store, *, namespace: str, max_items: int) -> None:
         self._store = ItemStore(redis, namespace=namespace, max_items=max_items)
         self._masks = MaskCache()
-        self._view = CatalogueView.of_model(None, self._masks)
-        self._prepared: tuple[CatalogueModel, list[Block]] | None = None
-        self._deleted: dict[str, bytes] = {}
-        """Records of deleted items that have no index: a later model may know them."""
-        self._num_dead_rows = 0
+        self._items = LiveItems(CatalogueView.of_model(None, self._masks))
+        self._prepared: _Prepared | None = None
+        self._since: dict[str, bytes] | None = None
+        """Records of what changed since `prepare` was called, until its model is live."""
         self._revision = 0
         """Every change up to it is in the copy."""
         self._ahead: dict[str, Change] = {}
@@ -56,20 +63,23 @@ class Catalogue:
         return self._complete
 
     def prepare(self, model: CatalogueModel) -> None:
-        """Make the columns of a model that is about to go live: seconds at a million items, in any thread."""
-        blocks = base_blocks(model.attributes, len(model.vocabulary))
-        for block in blocks:
+        """Bring the items into the order of a model that is about to go live: seconds at a million of them, in any
+        thread."""
+        since: dict[str, bytes] = {}
+        self._since = since  # before the records are read: what comes in between is in both, and that does no harm
+        items = LiveItems(CatalogueView.of_model(model, self._masks), self._items.records())
+        for block in items.view.blocks:
             _ = block.columns
-        self._prepared = (model, blocks)
+        self._prepared = _Prepared(items, since)
 
     def view(self, model: CatalogueModel | None) -> CatalogueView:
         """The catalogue now, in the item indices of this model; None: there are only items that were added live.
 
         Take it in the same moment as the model, once per request.
         """
-        if self._view.model is not model:
-            self._rebuild(model, [*self._view.records(), *self._deleted.items()])
-        return self._view
+        if self._items.view.model is not model:
+            self._switch(model)
+        return self._items.view
 
     async def put(self, records: Sequence[tuple[str, ItemRecord]]) -> list[PutOutcome]:
         """Put the records in the place of the items' earlier ones; the outcomes come in their order. Of two records of
@@ -88,35 +98,43 @@ class Catalogue:
         return [reply.outcome for reply in replies]
 
     async def patch(
-        self, item_id: str, attributes: Mapping[str, Any], available: bool | None, *, in_model: bool
-    ) -> PutOutcome | None:
-        """Change the named attributes and leave the others; None: there is no such item.
-
-        in_model: the live model knows the item, so it exists without a record.
+        self, model: CatalogueModel | None, item_id: str, attributes: Mapping[str, Any], available: bool | None
+    ) -> CatalogueItem | None:
+        """Change the named attributes and leave the others; the item as it is then. None: there is no such item.
 
         Raises:
+            CatalogueFull: the item is one of the model's, and there is no room for a record of its own.
             StoreUnavailable: it may have been changed all the same; doing it again changes nothing then.
         """
+        index = model.vocabulary.index_of(item_id) if model is not None else None
         while True:  # until nobody else changed the item between our reading and our writing
             stored = await self._store.read(item_id)
             before = ItemRecord.decode(stored[1]) if stored is not None else UNCHANGED
-            if before.deleted or (stored is None and not in_model):
+            if before.deleted or (stored is None and index is None):
                 return None
-            record = before.patched(attributes, available).encode()
+            record = before.patched(attributes, available)
             expected = stored[0] if stored is not None else None
-            (reply,) = await self._store.put([(item_id, record)], expected_revision=expected)
-            if reply.outcome is not PutOutcome.CONFLICT:
-                if reply.outcome is PutOutcome.PUT:
-                    self._apply_own([Change(item_id, reply.revision, record)])
-                return reply.outcome
+            (reply,) = await self._store.put([(item_id, record.encode())], expected_revision=expected)
+            match reply.outcome:
+                case PutOutcome.CONFLICT:
+                    continue
+                case PutOutcome.FULL:
+                    raise CatalogueFull
+                case PutOutcome.PUT:
+                    self._apply_own([Change(item_id, reply.revision, record.encode())])
+            base = model.attributes[index] if model is not None and index is not None else {}
+            return CatalogueItem(item_id, *record.over(base), in_model=index is not None)
 
     async def delete(self, item_id: str) -> PutOutcome:
         """From now on there is no such item, whatever this model or a later one knows, until it is put again.
 
         Raises:
+            CatalogueFull: the item has no record, and there is no room for one.
             StoreUnavailable: it may have been deleted all the same.
         """
         (outcome,) = await self.put([(item_id, DELETED)])
+        if outcome is PutOutcome.FULL:
+            raise CatalogueFull
         return outcome
 
     async def refresh(self) -> None:
@@ -181,7 +199,8 @@ class Catalogue:
         self._ahead = {name: change for name, change in found.items() if change.revision > revision}
         self._revision = revision
         self._complete = True
-        self._rebuild(self._view.model, ((change.item_id, change.record) for change in found.values()))
+        self._prepared = self._since = None
+        self._begin(self._items.view.model, ((change.item_id, change.record) for change in found.values()))
 
     def _has(self, change: Change) -> bool:
         ahead = self._ahead.get(change.item_id)
@@ -195,28 +214,20 @@ class Catalogue:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         if changes:
-            self._place((change.item_id, change.record) for change in changes)
-            if self._num_dead_rows > max(MAX_DEAD_ROWS, (self._view.num_items - self._view.num_model_items) // 2):
-                self._rebuild(self._view.model, [*self._view.records(), *self._deleted.items()])
+            self._items.place((change.item_id, change.record) for change in changes)
+            if self._since is not None:  # asked behind the line before: see `prepare`
+                self._since.update((change.item_id, change.record) for change in changes)
+            if self._items.is_crowded:
+                self._begin(self._items.view.model, self._items.records())
 
-    def _place(self, records: Iterable[tuple[str, bytes]]) -> None:
-        placed: dict[str, bytes] = {}
-        for item_id, record in records:
-            index = self._view.index_of(item_id)
-            deleted = ItemRecord.decode(record).deleted
-            if index is None and deleted and item_id not in placed:
-                self._deleted[item_id] = record
-                continue
-            self._deleted.pop(item_id, None)
-            placed[item_id] = record
-            if deleted and (index is None or index > self._view.num_model_items):
-                self._num_dead_rows += 1
-        self._view = self._view.with_records(placed)
+    def _switch(self, model: CatalogueModel | None) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared.items.view.model is model and prepared.since is self._since:
+            self._items = prepared.items
+            self._items.place(prepared.since.items())
+        else:
+            self._begin(model, self._items.records())
+        self._since = None
 
-    def _rebuild(self, model: CatalogueModel | None, records: Iterable[tuple[str, bytes]]) -> None:
-        prepared = self._prepared
-        blocks = prepared[1] if prepared is not None and prepared[0] is model else None
-        self._view = CatalogueView.of_model(model, self._masks, blocks)
-        self._deleted = {}
-        self._num_dead_rows = 0
-        self._place(records)
+    def _begin(self, model: CatalogueModel | None, records: Iterable[tuple[str, bytes]]) -> None:
+        self._items = LiveItems(CatalogueView.of_model(model, self._masks), records)

@@ -76,8 +76,9 @@ def write_answers() -> None:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), artifacts_dir=TINY) as client:
 
         def answered(match: re.Match[str]) -> str:
-            answer = pretty(run(client, match[1]))
-            return f"```sh\n{match[1]}\n```\n" + (f"```json\n{answer}```\n" if match[2] is not None else "")
+            answer = run(client, match[1])
+            sample = f"```sh\n{match[1]}\n```\n"
+            return sample if match[2] is None else f"{sample}```json\n{pretty(answer)}```\n"
 
         FILE.write_text(SAMPLE.sub(answered, FILE.read_text()))
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.errors import StoreUnavailable
+from app.errors import CatalogueFull, StoreUnavailable
 from app.state import catalogue as module
 from app.state.catalogue import Catalogue, CatalogueItem, ItemRecord, PutOutcome
 from app.state.connection import Store, connect
+from app.state.items import live
 from app.state.items import store as store_module
 from tests.integration.conftest import Server
 from tests.unit.test_catalogue_view import FILMS, Model, model_of
@@ -73,9 +74,8 @@ async def test_of_two_records_in_one_call_the_later_stays(redis: Store) -> None:
 async def test_patches_of_two_workers_at_once_are_both_kept(redis: Store, films: Model) -> None:
     workers = [worker(redis) for _ in range(8)]
     await asyncio.gather(
-        *(catalogue.patch("a", {f"field{number}": number}, None, in_model=True)
-          for number, catalogue in enumerate(workers))
-    )  # fmt: skip
+        *(catalogue.patch(films, "a", {f"field{number}": number}, None) for number, catalogue in enumerate(workers))
+    )
     fresh = worker(redis)
     await fresh.refresh()
     assert contents(fresh, films)["a"].attributes == FILMS["a"] | {f"field{number}": number for number in range(8)}
@@ -83,21 +83,21 @@ async def test_patches_of_two_workers_at_once_are_both_kept(redis: Store, films:
 
 async def test_patch_changes_what_it_names_and_removes_what_is_null(redis: Store, films: Model) -> None:
     catalogue = worker(redis)
-    await catalogue.patch("b", {"year": 1980, "sizes": None}, None, in_model=True)
-    await catalogue.patch("b", {"price": 2}, False, in_model=True)
+    await catalogue.patch(films, "b", {"year": 1980, "sizes": None}, None)
+    await catalogue.patch(films, "b", {"price": 2}, False)
     item = contents(catalogue, films)["b"]
     assert item.attributes == {"title": "Alien", "year": 1980, "genres": ["Horror"], "colour": True, "price": 2}
     assert not item.available
     await catalogue.put([("n", whole(x=1, y=2))])
-    await catalogue.patch("n", {"x": None}, None, in_model=False)
+    await catalogue.patch(films, "n", {"x": None}, None)
     assert contents(catalogue, films)["n"].attributes == {"y": 2}
 
 
-async def test_what_does_not_exist_cannot_be_patched(redis: Store) -> None:
+async def test_what_does_not_exist_cannot_be_patched(redis: Store, films: Model) -> None:
     catalogue = worker(redis)
-    assert await catalogue.patch("nobody", {"x": 1}, None, in_model=False) is None
+    assert await catalogue.patch(films, "nobody", {"x": 1}, None) is None
     await catalogue.delete("a")
-    assert await catalogue.patch("a", {"x": 1}, None, in_model=True) is None
+    assert await catalogue.patch(films, "a", {"x": 1}, None) is None
 
 
 async def test_deleted_item_is_gone_from_every_later_model_until_it_is_put_again(
@@ -129,6 +129,34 @@ async def test_live_items_stay_when_the_model_changes(redis: Store, films: Model
     assert [view.attributes(index) for index in (1, 2, 3)] == [{"x": 1}, {}, {"x": 2}]
     assert view.hidden.tolist() == [True, False, False, True]
     assert contents(catalogue, None).keys() == {"n", "b"}
+
+
+async def test_changes_while_a_model_is_prepared_are_in_force_when_it_is_live(
+    redis: Store, films: Model, tmp_path: Path
+) -> None:
+    catalogue = worker(redis)
+    await catalogue.put([("n", whole(x=1)), ("b", whole(x=1)), ("e", whole(x=1))])
+    catalogue.view(films)
+    later = model_of(tmp_path, {"b": {}, "q": {}}, "v2")
+    catalogue.prepare(later)
+    await catalogue.put([("n", whole(x=2)), ("m", whole(x=3))])
+    await catalogue.delete("b")
+    view = catalogue.view(later)
+    assert [view.id_of(index) for index in range(1, view.num_items + 1)] == ["b", "q", "e", "n", "m"]
+    assert [view.attributes(index) for index in (1, 3, 4, 5)] == [{}, {"x": 1}, {"x": 2}, {"x": 3}]
+    await catalogue.put([("q", whole(x=4))])
+    assert contents(catalogue, later)["q"].attributes == {"x": 4}
+
+
+async def test_item_as_patched_is_answered_even_where_nothing_changed(redis: Store, films: Model) -> None:
+    one, two = worker(redis), worker(redis)
+    await one.put([("a", ItemRecord({"price": 5}))])
+    assert await two.patch(films, "a", {"price": 5}, None) == contents(one, films)["a"]
+    full = worker(redis, max_items=1)
+    with pytest.raises(CatalogueFull):
+        await full.patch(films, "b", {"price": 5}, None)
+    with pytest.raises(CatalogueFull):
+        await full.delete("b")
 
 
 async def test_worker_that_missed_too_much_reads_everything_anew(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +196,7 @@ async def test_namespaces_do_not_meet(redis: Store) -> None:
 
 
 async def test_places_of_many_deleted_items_are_given_back(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DEAD_ROWS", 10)
+    monkeypatch.setattr(live, "MAX_DEAD_ROWS", 10)
     catalogue = worker(redis)
     await catalogue.put([(f"i{number}", whole(n=number)) for number in range(30)])
     for number in range(20):
@@ -189,8 +217,7 @@ async def test_workers_agree_after_random_writes_from_all_of_them(redis: Store, 
             case 1:
                 await catalogue.put([(item_id, ItemRecord({"n": draw.random()}, draw.random() < 0.7, replaces=True))])
             case 2:
-                in_model = item_id in FILMS
-                await catalogue.patch(item_id, {draw.choice("pq"): draw.random()}, None, in_model=in_model)
+                await catalogue.patch(films, item_id, {draw.choice("pq"): draw.random()}, None)
             case _:
                 await catalogue.refresh()
 

@@ -28,7 +28,7 @@ from app.state.items.columns import NO_COLUMN, Bools, Wanted
 
 MAX_NAMED_FIELDS = 50
 """An error names so many of the fields that exist."""
-_ARTICLES = {Kind.STRING: "a string", Kind.NUMBER: "a number or a time", Kind.BOOLEAN: "a boolean"}
+ARTICLES = {Kind.STRING: "a string", Kind.NUMBER: "a number or a time", Kind.BOOLEAN: "a boolean"}
 _PLURALS = {Kind.STRING: "strings", Kind.NUMBER: "numbers or times", Kind.BOOLEAN: "booleans"}
 
 Predicate = Callable[[Block], Bools]
@@ -217,14 +217,14 @@ def check(filter: Filter, blocks: Sequence[Block], pointer: str) -> None:
         if condition.operator is Operator.EXISTS:
             continue
         if condition.operator in ORDERING and Kind.NUMBER not in held:
-            faults.append(Fault(f"Field {field!r} holds {_listed(held)}, which have no order", f"{place}/op"))
+            faults.append(Fault(f"Field {field!r} holds {listed(held)}, which have no order", f"{place}/op"))
             continue
         for number, element in enumerate(condition.elements):
             if element.kind not in held and held:
                 many = condition.operator in (Operator.IN, Operator.ANY_OF, Operator.ALL_OF)
                 faults.append(
                     Fault(
-                        f"Field {field!r} holds {_listed(held)}, not {_ARTICLES[element.kind]}",
+                        f"Field {field!r} holds {listed(held)}, not {ARTICLES[element.kind]}",
                         f"{place}/value/{number}" if many else f"{place}/value",
                     )
                 )
@@ -233,7 +233,11 @@ def check(filter: Filter, blocks: Sequence[Block], pointer: str) -> None:
         raise InvalidRequest("The filter does not fit the catalogue.", faults=faults)
 
 
-def _listed(kinds: set[Kind]) -> str:
+def listed(kinds: set[Kind]) -> str:
+    """
+    >>> listed({Kind.BOOLEAN, Kind.STRING})
+    'strings and booleans'
+    """
     return " and ".join(_PLURALS[kind] for kind in Kind if kind in kinds)
 
 
