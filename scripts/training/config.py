@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scripts.training.losses import Loss
 from scripts.training.model import Attributes, Head, ModelConfig, Similarity
 from scripts.training.negatives import NegativeSource
-from scripts.training.temporal import Temporal
+from scripts.training.temporal import Temporal, TemporalPlace
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -28,7 +28,8 @@ class TrainingConfig:
 
     max_length     steps of a history that the model reads
     dropout        of embeddings and of what each layer adds
-    temporal       module after the attention blocks; kernel_size steps are seen by its convolution
+    temporal       module after the attention blocks or inside each of them (temporal_place); its convolution sees as
+                   many steps as kernel_sizes says, at several scales side by side where it names several
     attributes     of items: added to their vectors (embedding), predicted of the next item (auxiliary), or both; none
                    where the data know of no value that several items share
     auxiliary_weight  of the prediction of attributes beside the loss
@@ -57,7 +58,8 @@ class TrainingConfig:
     num_heads: int = 2
     dropout: float = 0.2
     temporal: Temporal = "none"
-    kernel_size: int = 5
+    temporal_place: TemporalPlace = "after"
+    kernel_sizes: tuple[int, ...] = (5,)
     attributes: Attributes = "none"
     auxiliary_weight: float = 0.1
     head: Head = "mlp"
@@ -105,7 +107,11 @@ class TrainingConfig:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(f"unknown key {', '.join(unknown)}; known are {', '.join(known)}")
-        return dataclasses.replace(self, **values)
+        # TOML and JSON know lists only.
+        fitting: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return dataclasses.replace(self, **fitting)
 
 
 def read_config(path: Path) -> TrainingConfig:
@@ -150,8 +156,11 @@ def _type_faults(config: TrainingConfig) -> list[str]:
     faults = []
     for name, kind in get_type_hints(TrainingConfig).items():
         value = getattr(config, name)
-        choices = get_args(kind)
-        if choices and value not in choices:
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if kind == tuple[int, ...]:
+            if not (isinstance(value, tuple) and value and all(type(each) is int and each >= 1 for each in value)):
+                faults.append(f"{name} must be a list of whole numbers of at least 1, found {value!r}")
+        elif choices and value not in choices:
             faults.append(f"{name} must be one of {', '.join(choices)}, found {value!r}")
         elif kind is int and type(value) is not int:
             faults.append(f"{name} must be a whole number, found {value!r}")
@@ -164,7 +173,7 @@ def _type_faults(config: TrainingConfig) -> list[str]:
 
 def _range_faults(config: TrainingConfig) -> list[str]:
     """Each range once, as its text and as its test; a value of the wrong type is reported as such and skipped here."""
-    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "kernel_size", "num_negatives", "batch_tokens"]
+    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "num_negatives", "batch_tokens"]
     at_least_one += ["accumulation", "max_epochs", "patience", "validation_cases"]
     ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTable
-from scripts.training.temporal import Temporal, temporal_module
+from scripts.training.temporal import Temporal, TemporalPlace, temporal_module
 
 Head = Literal["linear", "mlp"]
 Similarity = Literal["inner", "cosine"]
@@ -39,7 +39,8 @@ class ModelConfig:
     num_heads: int = 2
     dropout: float = 0.2
     temporal: Temporal = "none"
-    kernel_size: int = 5
+    temporal_place: TemporalPlace = "after"
+    kernel_sizes: tuple[int, ...] = (5,)
     head: Head = "mlp"
     attributes: Attributes = "none"
     tied: bool = True
@@ -47,7 +48,8 @@ class ModelConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.kernel_size) < 1:
+        sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, *self.kernel_sizes)
+        if min(sizes) < 1 or not self.kernel_sizes:
             raise ValueError(f"every size of a model is at least 1, found {self}")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
@@ -131,10 +133,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each normalised before and added to what it read (pre-norm)."""
+    """Attention and a feed-forward layer, each normalised before and added to what it read (pre-norm); before them the
+    temporal module where it has its place inside."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.temporal = _temporal(config) if config.temporal_place == "inside" else None
         self.attention_norm = nn.LayerNorm(config.dim)
         self.attention = Attention(config.dim, config.num_heads)
         self.feed_forward = nn.Sequential(
@@ -146,11 +150,15 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        if self.temporal is not None:
+            x_BLD = self.temporal(x_BLD)
         attended_BLD = self.attention(self.attention_norm(x_BLD))
         return self._added(x_BLD, attended_BLD)
 
     def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor) -> Tensor:
         """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only."""
+        if self.temporal is not None:
+            x_BLD = self.temporal(x_BLD)
         h_BLD = self.attention_norm(x_BLD)
         attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL)
         return self._added(at_column(x_BLD, last_B), attended_B1D)
@@ -175,9 +183,7 @@ class SequenceModel(nn.Module):
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
-        self.temporal = temporal_module(
-            config.temporal, dim=config.dim, kernel_size=config.kernel_size, dropout=config.dropout
-        )
+        self.temporal = _temporal(config) if config.temporal_place == "after" else None
         self.norm = nn.LayerNorm(config.dim)
         self.head = (
             nn.Linear(config.dim, config.dim)
@@ -309,6 +315,10 @@ def padding_bias(item_vectors_VD: Tensor) -> Tensor:
 def at_column(x_BLD: Tensor, column_B: Tensor) -> Tensor:
     """(B, 1, D): one column of each row."""
     return x_BLD.gather(1, column_B[:, None, None].expand(-1, 1, x_BLD.shape[-1]))
+
+
+def _temporal(config: ModelConfig) -> nn.Module | None:
+    return temporal_module(config.temporal, dim=config.dim, kernel_sizes=config.kernel_sizes, dropout=config.dropout)
 
 
 def _initialise(module: nn.Module) -> None:

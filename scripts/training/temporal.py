@@ -1,4 +1,4 @@
-"""Temporal modules: what the attended sequence passes through before the head, always with a residual path.
+"""Temporal modules: what the sequence passes through after attention or before it, always with a residual path.
 
 Attention weighs the past as a set that carries positions; a convolution sees the last few steps as a pattern, a
 recurrent unit carries a state along the whole sequence. Both are causal: the output at a position depends on nothing
@@ -7,29 +7,43 @@ after it, so padding on the right changes nothing.
 Shapes: B batch, L length, D embedding.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Temporal = Literal["none", "conv", "gru"]
+TemporalPlace = Literal["after", "inside"]
 
 
 class CausalConvolution(nn.Module):
-    """Depthwise 1-D convolution over the position and the `kernel_size - 1` before it, one filter per dimension."""
+    """Depthwise convolutions over a position and those before it, one filter per dimension and per kernel size.
 
-    def __init__(self, dim: int, kernel_size: int, dropout: float) -> None:
+    Each size has its activation to itself (without it their sum would be no more than the widest of them); their sum is
+    divided by the root of their number.
+    """
+
+    def __init__(self, dim: int, kernel_sizes: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.convolution = nn.Conv1d(dim, dim, kernel_size, groups=dim)
+        self.convolutions = nn.ModuleList(nn.Conv1d(dim, dim, size, groups=dim) for size in kernel_sizes)
         self.dropout = nn.Dropout(dropout)
-        self.reach = kernel_size - 1
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        h_BDL = F.pad(self.norm(x_BLD).transpose(1, 2), (self.reach, 0))
-        h_BLD = self.convolution(h_BDL).transpose(1, 2)
-        mixed_BLD: Tensor = self.dropout(F.gelu(h_BLD))
-        return x_BLD + mixed_BLD
+        h_BLD = self.norm(x_BLD)
+        mixed_BLD = sum(F.gelu(_convolved(h_BLD, each)) for each in self.convolutions) / len(self.convolutions) ** 0.5
+        dropped_BLD: Tensor = self.dropout(mixed_BLD)
+        return x_BLD + dropped_BLD
+
+
+def _convolved(h_BLD: Tensor, convolution: nn.Module) -> Tensor:
+    assert isinstance(convolution, nn.Conv1d)  # noqa: S101 - ModuleList forgets the type of what it holds
+    padded_BLD = F.pad(h_BLD, (0, 0, convolution.kernel_size[0] - 1, 0))
+    # As an image of one line whose channels lie next to one another: three times as fast as conv1d of the transposed.
+    lines_BD1L = padded_BLD.transpose(1, 2).unsqueeze(2)
+    convolved_BD1L = F.conv2d(lines_BD1L, convolution.weight.unsqueeze(2), convolution.bias, groups=convolution.groups)
+    return convolved_BD1L.squeeze(2).transpose(1, 2)
 
 
 class RecurrentUnit(nn.Module):
@@ -47,10 +61,10 @@ class RecurrentUnit(nn.Module):
         return x_BLD + mixed_BLD
 
 
-def temporal_module(kind: Temporal, *, dim: int, kernel_size: int, dropout: float) -> nn.Module | None:
-    """None where the attended sequence goes to the head as it is."""
+def temporal_module(kind: Temporal, *, dim: int, kernel_sizes: Sequence[int], dropout: float) -> nn.Module | None:
+    """None where the sequence goes on as it is."""
     if kind == "conv":
-        return CausalConvolution(dim, kernel_size, dropout)
+        return CausalConvolution(dim, kernel_sizes, dropout)
     if kind == "gru":
         return RecurrentUnit(dim, dropout)
     return None

@@ -13,6 +13,8 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"temporal": "conv"},
     {"temporal": "gru"},
+    {"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)},
+    {"temporal": "gru", "temporal_place": "inside"},
     {"tied": False},
     {"similarity": "cosine", "temperature": 0.1},
 ]
@@ -21,7 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.fixture(params=VARIANTS, ids=str)
 def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
     torch.manual_seed(0)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, num_blocks=2, kernel_size=3, **request.param)
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_sizes": (3,), **request.param})
     model = SequenceModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -16,13 +16,14 @@ from scripts.training.model import ModelConfig, SequenceModel
 
 NUM_ITEMS, MAX_LENGTH = 40, 16
 VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "both"}]
+VARIANTS += [{"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)}]
 VARIANTS += [{"tied": False}, {"similarity": "cosine", "temperature": 0.1}]
 
 
 def model_with_ties(variant: dict[str, Any]) -> SequenceModel:
     """Items 21…40 have the vectors of items 1…20, so every score occurs twice."""
     torch.manual_seed(1)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_size": 3, **variant})
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_sizes": (3,), **variant})
     attributes = shared_attributes([{"colour": item % 4, "shape": item % 5} for item in range(NUM_ITEMS)])
     model = SequenceModel(config, attributes if "attributes" in variant else None).eval()
     with torch.no_grad():

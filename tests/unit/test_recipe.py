@@ -95,12 +95,21 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
         ({"tied": False, "attributes": "both"}, "with attributes=both tied must be true"),
         ({"loss": "gbce", "label_smoothing": 0.1}, "label_smoothing belongs to .*, not to gbce"),
         ({"logq_correction": True}, "logq_correction belongs to sampled_softmax, not to cross_entropy"),
+        ({"kernel_sizes": [3, 0]}, r"kernel_sizes must be a list of whole numbers of at least 1, found \(3, 0\)"),
+        ({"kernel_sizes": []}, "kernel_sizes must be a list"),
         ({"tied": "no"}, "tied must be true or false, found 'no'"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
         TrainingConfig().with_values(values)
+
+
+def test_lists_are_read_from_assignments_and_files(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("kernel_sizes = [3, 7]\n")
+    assert read_config(path).kernel_sizes == (3, 7)
+    assert TrainingConfig().with_values(parse_assignments(["kernel_sizes=[3, 7]"])).kernel_sizes == (3, 7)
 
 
 def test_assignments_read_numbers_and_words() -> None:
