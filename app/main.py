@@ -21,6 +21,7 @@ from app.state.catalogue import Catalogue
 from app.state.connection import claim_store, connect
 from app.state.event_log import EventLog
 from app.state.history import History
+from app.state.merging import Merging
 from app.state.popularity import Popularity
 from app.state.served import ServedBuffer
 from app.telemetry import Telemetry, configure_logging
@@ -63,6 +64,14 @@ def create_app(settings: Settings) -> FastAPI:
         popularity_half_life_days=settings.popularity_half_life_days,
         on_log_dropped=lambda amount: telemetry.log_dropped("log_full", amount),
     )
+    merging = Merging(
+        redis,
+        namespace=settings.namespace,
+        shards=settings.shards,
+        cap=settings.history_cap,
+        ttl_days=settings.history_ttl_days,
+        log_max_age_days=settings.log_max_age_days,
+    )
     event_log = EventLog(
         redis,
         namespace=settings.namespace,
@@ -94,11 +103,16 @@ def create_app(settings: Settings) -> FastAPI:
     async def claim() -> None:
         await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
 
+    async def open_store() -> None:
+        """Claim it and end what a worker that died has left half-way."""
+        await claim()
+        await merging.resume()
+
     async def claim_when_it_answers() -> None:
         while True:
             await asyncio.sleep(CLAIM_SECONDS)
             try:
-                await claim()
+                await open_store()
             except StoreUnavailable:
                 continue
             except StoreMismatch as error:
@@ -112,7 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(redis.aclose)
             try:
-                await claim()
+                await open_store()
             except StoreUnavailable:
                 claiming = asyncio.create_task(claim_when_it_answers(), name="claim-store")
                 stack.callback(claiming.cancel)
@@ -141,7 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         recommend.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),
-        users.router(history),
+        users.router(history, merging),
         items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),
         models.router(registry),
         health.router(claim, registry, telemetry),

@@ -12,6 +12,7 @@ from app.api.schemas.events import EventBatch, EventBody
 from app.api.schemas.items import BulkItemBody, ItemBatch, ItemBody, ItemPatchBody
 from app.api.schemas.problems import Problem
 from app.api.schemas.recommend import RecommendBody
+from app.api.schemas.users import MergeBody
 
 _REFERENCE = "#/components/schemas/{model}"
 _MEANINGS = {
@@ -29,6 +30,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     ItemBatch,
     ItemBody,
     ItemPatchBody,
+    MergeBody,
     Problem,
     RecommendBody,
 )

@@ -3,9 +3,12 @@
 A log folder holds numbered batches, each written once and never changed:
 
     events-000001.parquet   user_id (a guest's is `session:<id>`), item_id, event_type, timestamp (UTC, microseconds),
-                            sequence, value, event_id, recommendation_id, position, properties (JSON text), identity
+                            sequence, value, event_id, recommendation_id, position, properties (JSON text),
+                            log_position, identity
     served-000001.parquet   one row per recommended list: recommendation_id, user_id, timestamp, model_version,
-                            strategy, first_position, item_ids, scores, propensity, identity
+                            strategy, first_position, item_ids, scores, propensity, log_position, identity
+    merges-000001.parquet   whose events became whose: user_id, into_user_id, timestamp, log_position, identity;
+                            rows of user_id up to log_position belong to into_user_id, see `merges.py`
     positions.json          how many batches are done and how far each shard was read
 
 A batch becomes durable file by file, then `positions.json` moves on, then the log is trimmed. Killed anywhere in
@@ -18,46 +21,16 @@ import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import orjson
 import polars as pl
 
 from app.state.event_log import START, EventLog, LogEntry
 from scripts.training.interactions import DataError
+from scripts.training.log_rows import SCHEMAS, rows_of
 
 POSITIONS_FILE = "positions.json"
 READ_COUNT = 2000
-TIME = pl.Datetime("us", "UTC")
-SCHEMAS: dict[str, dict[str, pl.DataType | type[pl.DataType]]] = {
-    "events": {
-        "user_id": pl.String,
-        "item_id": pl.String,
-        "event_type": pl.String,
-        "timestamp": TIME,
-        "sequence": pl.Int32,
-        "value": pl.Float64,
-        "event_id": pl.String,
-        "recommendation_id": pl.String,
-        "position": pl.Int32,
-        "properties": pl.String,
-        "identity": pl.UInt64,
-    },
-    "served": {
-        "recommendation_id": pl.String,
-        "user_id": pl.String,
-        "timestamp": TIME,
-        "model_version": pl.String,
-        "strategy": pl.String,
-        "first_position": pl.Int32,
-        "item_ids": pl.List(pl.String),
-        "scores": pl.List(pl.Float32),
-        "propensity": pl.Float64,
-        "identity": pl.UInt64,
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -112,8 +85,7 @@ async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIt
     while entries := await _read_batch(log, positions.shards, ends, batch_entries):
         number = positions.num_batches + 1
         num_rows, num_duplicates = {}, 0
-        for kind, rows in _rows(entries).items():
-            frame = pl.DataFrame(rows, schema=SCHEMAS[kind], orient="row")
+        for kind, frame in rows_of(entries).items():
             fresh = frame.unique("identity", keep="first", maintain_order=True)
             fresh = fresh.filter(~pl.col("identity").is_in(known[kind].implode()))
             num_rows[kind] = fresh.height
@@ -148,58 +120,6 @@ async def _read_batch(
             room -= len(page)
             position = page[-1].position
     return entries if room < batch_entries else []
-
-
-def _rows(entries: Sequence[Sequence[LogEntry]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows in the order of the two schemas; events by time and sequence, so that ties keep the order of their batch."""
-    events: list[tuple[Any, ...]] = []
-    served: list[tuple[Any, ...]] = []
-    for shard in entries:
-        for entry in shard:
-            data = orjson.loads(entry.data)
-            owner = data.get("user_id")
-            if owner is None and "session_id" in data:
-                owner = f"session:{data['session_id']}"
-            if entry.kind == "event":
-                properties = data.get("properties")
-                events.append(
-                    (
-                        owner,
-                        data["item_id"],
-                        data["event_type"],
-                        data["timestamp_us"],
-                        data["sequence"],
-                        data.get("value"),
-                        data.get("event_id"),
-                        data.get("recommendation_id"),
-                        data.get("position"),
-                        None if properties is None else orjson.dumps(properties).decode(),
-                        _identity("session" if "session_id" in data else "user", owner, data["digest"]),
-                    )
-                )
-            else:
-                served.append(
-                    (
-                        data["recommendation_id"],
-                        owner,
-                        data["timestamp_us"],
-                        data["model_version"],
-                        data["strategy"],
-                        data["first_position"],
-                        data["item_ids"],
-                        data["scores"],
-                        data.get("propensity"),
-                        _identity(data["recommendation_id"], str(data["first_position"])),
-                    )
-                )
-    events.sort(key=lambda row: (row[3], row[4]))
-    served.sort(key=lambda row: row[2])
-    return {"events": events, "served": served}
-
-
-def _identity(*parts: str) -> int:
-    """64 bits that two rows share only if they are the same event or list."""
-    return int.from_bytes(blake2b("\x1f".join(parts).encode(), digest_size=8).digest())
 
 
 def _files(folder: Path, kind: str) -> list[tuple[int, Path]]:

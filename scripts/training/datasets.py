@@ -16,6 +16,7 @@ import polars as pl
 
 from scripts.training.cleaning import Columns
 from scripts.training.interactions import DataError
+from scripts.training.merges import with_owners
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 EXPECTED_FILES = "a .parquet, .csv or .tsv file, or a folder of .parquet files"
@@ -48,17 +49,21 @@ class Dataset:
 def read_table(path: Path) -> pl.LazyFrame:
     """A table of events, lazily. Text files are read as text throughout, so that an id "007" stays what it is.
 
-    In a folder, every .parquet file below it is read, in the order of the names; records of kind `served`, which
-    the event log keeps beside the events, are left out.
+    In a folder, every .parquet file below it is read, in the order of the names; what the event log keeps beside the
+    events is not: lists that were `served`, and `merges`, which say whose the events of a guest are.
 
     Raises:
         DataError: nothing there, or a file of another kind.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("served"))
+        found = sorted(path.rglob("*.parquet"))
+        files = [file for file in found if not file.name.startswith(("served", "merges"))]
         if not files:
             raise DataError(f"{path} holds no .parquet file; expected {EXPECTED_FILES}")
         table = pl.scan_parquet(files, missing_columns="insert", extra_columns="ignore", hive_partitioning=False)
+        merges = [file for file in found if file.name.startswith("merges-")]
+        if merges and "log_position" in table.collect_schema():
+            table = with_owners(table, pl.read_parquet(merges))
         return table.filter(pl.col("kind") != "served") if "kind" in table.collect_schema() else table
     if not path.is_file():
         raise DataError(f"{path} does not exist; expected {EXPECTED_FILES}")

@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from redis.asyncio import Redis
 
-from app.state.connection import claim_store
+from app.state.connection import Store, claim_store
 from app.state.event_log import EventLog, ServedRecord
 from app.state.history import Event, History, Owner
+from app.state.merging import Merging
 from scripts.training.collecting import collect
+from scripts.training.datasets import read_table
 from scripts.training.interactions import DataError, PreparedData
 
 T = 1_700_000_000_000_000
@@ -26,14 +27,14 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def _history(redis: Redis, *, cap: int = 200, namespace: str = "default") -> History:
+def _history(redis: Store, *, cap: int = 200, namespace: str = "default") -> History:
     return History(
         redis, namespace=namespace, shards=16, cap=cap, ttl_days=10, log_max_entries=100_000, log_max_age_days=30,
         popularity_half_life_days=7,
     )  # fmt: skip
 
 
-async def _log(redis: Redis, namespace: str = "default") -> EventLog:
+async def _log(redis: Store, namespace: str = "default") -> EventLog:
     store_id = await claim_store(redis, namespace=namespace, shards=16)
     return EventLog(
         redis, namespace=namespace, shards=16, max_entries=100_000, max_age_days=30, store_id=store_id
@@ -53,7 +54,7 @@ async def _collect(log: EventLog, folder: Path, batch_entries: int = 1000) -> li
     return [batch.num_duplicates async for batch in collect(log, folder, batch_entries=batch_entries)]
 
 
-async def _fill(redis: Redis) -> None:
+async def _fill(redis: Store) -> None:
     history, log = _history(redis), await _log(redis)
     for start in range(0, NUM_EVENTS, 500):
         await history.append(
@@ -72,7 +73,7 @@ def _command(url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Redis, folder: Path) -> None:
+async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Store, folder: Path) -> None:
     user, guest = Owner("user", "u1"), Owner("session", "s1")
     await _history(redis).append(
         [
@@ -87,14 +88,14 @@ async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Redis,
 
     assert await _collect(log, folder) == [0]
 
-    events = _events(folder).drop("identity")
+    events = _events(folder).drop("identity", "log_position")
     assert events["timestamp"].dtype == pl.Datetime("us", "UTC")
     assert events.with_columns(pl.col("timestamp").to_physical()).rows() == [
         ("u1", "i2", "click", T, 0, None, None, None, None, None),
         ("session:s1", "i3", "impression", T + 1, 0, None, None, None, None, None),
         ("u1", "i1", "buy", T + 5, 0, 9.5, "e1", "rec_1", 3, '{"device":"ios"}'),
     ]
-    served = pl.read_parquet(folder / "served-*.parquet").drop("identity")
+    served = pl.read_parquet(folder / "served-*.parquet").drop("identity", "log_position")
     assert served.with_columns(pl.col("timestamp").to_physical()).rows() == [
         ("rec_1", "u1", T + 1, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
         ("rec_2", "session:s1", T + 2, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
@@ -105,7 +106,7 @@ async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Redis,
 
 
 async def test_collector_killed_again_and_again_loses_nothing_and_repeats_nothing(
-    redis: Redis, valkey_url: str, folder: Path
+    redis: Store, valkey_url: str, folder: Path
 ) -> None:
     await _fill(redis)
     num_killed = 0
@@ -135,7 +136,7 @@ async def test_collector_killed_again_and_again_loses_nothing_and_repeats_nothin
 
 @pytest.mark.parametrize("victim", ["positions.json", "trim"])
 async def test_batch_that_was_written_but_not_counted_is_read_again(
-    redis: Redis, folder: Path, monkeypatch: pytest.MonkeyPatch, victim: str
+    redis: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
     await _fill(redis)
     log = await _log(redis)
@@ -164,7 +165,7 @@ async def test_batch_that_was_written_but_not_counted_is_read_again(
     assert sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) == 0
 
 
-async def test_event_that_a_short_history_forgot_is_recognised_across_batches(redis: Redis, folder: Path) -> None:
+async def test_event_that_a_short_history_forgot_is_recognised_across_batches(redis: Store, folder: Path) -> None:
     owner = Owner("user", "u1")
     log, history = await _log(redis), _history(redis, cap=1)
     first = Event(owner, "i1", "click", T, event_id="e1")
@@ -178,7 +179,7 @@ async def test_event_that_a_short_history_forgot_is_recognised_across_batches(re
     assert _events(folder)["item_id"].to_list() == ["i1", "i2"]
 
 
-async def test_lists_served_twice_by_a_retry_are_kept_once(redis: Redis, folder: Path) -> None:
+async def test_lists_served_twice_by_a_retry_are_kept_once(redis: Store, folder: Path) -> None:
     log = await _log(redis)
     await log.append_served([_served(1, None)])
     await log.append_served([_served(1, None), _served(2, None)])
@@ -186,7 +187,7 @@ async def test_lists_served_twice_by_a_retry_are_kept_once(redis: Redis, folder:
     assert pl.read_parquet(folder / "served-*.parquet")["recommendation_id"].to_list() == ["rec_1", "rec_2"]
 
 
-async def test_store_that_was_replaced_is_read_from_its_beginning(redis: Redis, folder: Path) -> None:
+async def test_store_that_was_replaced_is_read_from_its_beginning(redis: Store, folder: Path) -> None:
     await _fill(redis)
     await _collect(await _log(redis), folder)
     await redis.flushall()
@@ -195,7 +196,7 @@ async def test_store_that_was_replaced_is_read_from_its_beginning(redis: Redis, 
     assert _events(folder).height == NUM_EVENTS + 1
 
 
-async def test_folder_of_another_namespace_is_refused(redis: Redis, folder: Path) -> None:
+async def test_folder_of_another_namespace_is_refused(redis: Store, folder: Path) -> None:
     await _collect(await _log(redis), folder)
     with pytest.raises(DataError, match=r"'default'.*'other'"):
         await _collect(await _log(redis, "other"), folder)
@@ -211,7 +212,7 @@ def test_embedded_store_is_collected_while_no_service_runs(folder: Path) -> None
     assert not (folder / "data" / "store" / "store.sock").exists()  # the server that it started is gone
 
 
-async def test_second_collector_of_a_folder_is_refused(redis: Redis, valkey_url: str, folder: Path) -> None:
+async def test_second_collector_of_a_folder_is_refused(redis: Store, valkey_url: str, folder: Path) -> None:
     await _history(redis).append([Event(Owner("user", "u1"), "i1", "click", T)])
     with _command(valkey_url, folder, "--follow") as first:
         assert first.stderr is not None
@@ -225,7 +226,7 @@ async def test_second_collector_of_a_folder_is_refused(redis: Redis, valkey_url:
         assert (first.returncode, out.strip()) == (0, str(folder))
 
 
-async def test_collected_folder_is_prepared_like_any_file(redis: Redis, folder: Path) -> None:
+async def test_collected_folder_is_prepared_like_any_file(redis: Store, folder: Path) -> None:
     await _fill(redis)
     await _history(redis).append([Event(Owner("session", "s1"), f"i{n}", "click", T + n // 2) for n in range(5)])
     await _collect(await _log(redis), folder / "log")
@@ -238,3 +239,21 @@ async def test_collected_folder_is_prepared_like_any_file(redis: Redis, folder: 
     guest = prepared.user_ids.index("session:s1")
     items, _, _ = prepared.everything.sequence(guest)
     assert [prepared.item_ids[item - 1] for item in items] == ["i0", "i1", "i2", "i3", "i4"]  # ties keep their order
+
+
+async def test_guests_events_are_the_users_after_a_merge_and_only_those_before_it(redis: Store, folder: Path) -> None:
+    history, log = _history(redis), await _log(redis)
+    merging = Merging(redis, namespace="default", shards=16, cap=200, ttl_days=10, log_max_age_days=30)
+    guest, user = Owner("session", "s1"), Owner("user", "u1")
+    await history.append([Event(user, "i1", "click", T), Event(guest, "i2", "click", T + 1)])
+    await _collect(log, folder)  # one guest's event is in a file before the merge
+    await history.append([Event(guest, "i3", "click", T + 2)])
+    await merging.merge(guest, user)
+    await history.append([Event(guest, "i4", "click", T + 3), Event(user, "i5", "click", T + 4)])
+    await _collect(log, folder)
+
+    assert _events(folder)["user_id"].to_list() == ["u1", "session:s1", "session:s1", "session:s1", "u1"]
+    owned = read_table(folder).select("user_id", "item_id").collect().rows()
+    assert owned == [("u1", "i1"), ("u1", "i2"), ("u1", "i3"), ("session:s1", "i4"), ("u1", "i5")]
+    merges = pl.read_parquet(folder / "merges-*.parquet")
+    assert merges.select("user_id", "into_user_id").rows() == [("session:s1", "u1")]

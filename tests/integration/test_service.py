@@ -358,3 +358,29 @@ def test_pages_come_from_this_service_alone(client: Client, path: str) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     if answer.headers["content-type"].startswith("text/html"):
         assert "://" not in answer.text
+
+
+def test_guest_who_signs_in_is_ranked_as_the_user(client: Client) -> None:
+    client.post("/events", json={"session_id": "s7", "item_id": "i8", "event_type": "view"})
+    post_event(client, "u7", "i3", timestamp="2026-01-01T00:00:00Z")
+    merge = {"from": {"session_id": "s7"}, "to": {"user_id": "u7"}}
+    answer = client.post("/users/merge", json=merge).json()
+    assert answer == {"user_id": "u7", "merged": 1, "history_length": 2}
+    assert ranked(client, user_id="u7", k=2) == ["i7", "i9"]  # by distance from i8, the newest of both
+    assert client.post("/recommend", json={"session_id": "s7", "k": 2}).json()["reasons"] == ["unknown_user"]
+    assert client.post("/users/merge", json=merge).json() == {"user_id": "u7", "merged": 0, "history_length": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"from": {"user_id": "a"}, "to": {"user_id": "a"}}, ""),
+        ({"from": {}, "to": {"user_id": "a"}}, "/from"),
+        ({"from": {"session_id": "s"}, "to": {"session_id": "t"}}, "/to/user_id"),
+        ({"to": {"user_id": "a"}}, "/from"),
+    ],
+)
+def test_merge_that_says_not_who_is_refused(client: Client, body: object, pointer: str) -> None:
+    problem = client.post("/users/merge", json=body)
+    assert problem.status_code == 422
+    assert pointer in [fault["pointer"] for fault in problem.json()["errors"]]
