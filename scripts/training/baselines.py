@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.ranking.ranker import ItemSequence
 from scripts.training.evaluation import Scorer
 from scripts.training.interactions import Interactions
+from scripts.training.rules import largest_of_rows, shares_of_rows
 
 TIE_BREAK = np.float32(1e-6)
 ITEMS_PER_BLOCK = 1024
@@ -61,7 +62,7 @@ class HistoryRules:
 def markov(train: Interactions, num_items: int) -> HistoryRules:
     """First-order Markov chain: the share of the newest item's successors that are item b."""
     return HistoryRules(
-        _shares(transitions(train, num_items, steps=1)), Popularity(train, num_items), length=1, decay=1.0
+        shares_of_rows(transitions(train, num_items, steps=1)), Popularity(train, num_items), length=1, decay=1.0
     )
 
 
@@ -138,25 +139,3 @@ def cosine_neighbours(train: Interactions, num_items: int, neighbours: int) -> s
         block = sp.csr_array(unit_VU[start : start + ITEMS_PER_BLOCK] @ unit_UV)
         blocks.append(largest_of_rows(block, neighbours + 1))
     return sp.csr_array(sp.vstack(blocks, format="csr"))
-
-
-def _shares(matrix_VV: sp.csr_array) -> sp.csr_array:
-    """Every row divided by its sum."""
-    sums_V = np.asarray(matrix_VV.sum(axis=1)).ravel()
-    return sp.csr_array(sp.diags_array((1 / np.maximum(sums_V, 1e-12)).astype(np.float32)) @ matrix_VV)
-
-
-def largest_of_rows(matrix: sp.csr_array, count: int) -> sp.csr_array:
-    """The `count` largest entries of each row; which of equal ones at the border stay is left open."""
-    kept = []
-    for row in range(matrix.shape[0]):
-        start, stop = int(matrix.indptr[row]), int(matrix.indptr[row + 1])
-        if stop - start > count:
-            kept.append(start + np.argpartition(-matrix.data[start:stop], count)[:count])
-        else:
-            kept.append(np.arange(start, stop))
-    lengths = [len(places) for places in kept]
-    chosen = np.concatenate(kept)
-    return sp.csr_array(
-        (matrix.data[chosen], matrix.indices[chosen], np.concatenate([[0], np.cumsum(lengths)])), shape=matrix.shape
-    )

@@ -1,52 +1,27 @@
-"""Fusion: the model's distribution of the next item mixed with that of sequential rules, in one graph.
+"""Fusion: the model's distribution of the next item mixed with that of item-to-item rules, in one graph.
 
     p(b | history) = (1 − share) · softmax(attention scores)_b + share · rules_b / Σ rules
 
-Attention generalises, rules remember which item followed which; on small and sparse data each knows what the other does
-not. The rules are learnt from the same events as the model, in seconds; `share` is chosen on validation, whose targets
-neither part has seen. Scores are logarithms of p, so a difference of scores means the same for every history.
+Attention generalises, rules remember what went together; on small and sparse data each knows what the other does not.
+The rules (see `rules`) are learnt from the same events as the model, in seconds; `share` is chosen on validation, whose
+targets neither part has seen. Scores are logarithms of p, so a difference of scores means the same for every history.
 
 Shapes: B batch, L length, R newest items that the rules read, N followers kept per item, V catalogue with padding.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.training.baselines import largest_of_rows, sequential_rules
-from scripts.training.interactions import Cases, Interactions, PreparedData
+from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import NO_CONTEXT, Context, ModelConfig, SequenceModel, padding_bias
+from scripts.training.rules import RuleTable
 from scripts.training.scorer import validate
 
-RULES_READ = 10
-"""R: as many items of the history do the rules look at, each counting `RULE_DECAY` of the one after it."""
-RULE_DECAY = 0.7
+RULES_READ = 20
+"""R: as many items of the history do the rules look at; the j-th newest counts 1/j."""
 SHARES = tuple(round(0.1 * step, 1) for step in range(10))
 LOWEST_LOGARITHM = -80.0
 """exp of it is still a float32; an item that far down is not told apart from others."""
-
-
-@dataclass(frozen=True)
-class RuleTable:
-    """The N best followers of every item: indices int32 (V, N), 0 where there are fewer, and weights float32 (V, N)."""
-
-    items_VN: Tensor
-    weights_VN: Tensor
-
-
-def learn_rules(interactions: Interactions, num_items: int, followers: int) -> RuleTable:
-    """The `followers` heaviest sequential rules of each item; see `baselines.sequential_rules` for their weights."""
-    rules = largest_of_rows(sequential_rules(interactions, num_items).matrix_VV, followers)
-    counts_V = np.diff(rules.indptr)
-    columns = np.arange(len(rules.indices)) - np.repeat(rules.indptr[:-1], counts_V)
-    rows = np.repeat(np.arange(num_items + 1), counts_V)
-    items_VN = np.zeros((num_items + 1, followers), dtype=np.int32)
-    weights_VN = np.zeros((num_items + 1, followers), dtype=np.float32)
-    items_VN[rows, columns] = rules.indices
-    weights_VN[rows, columns] = rules.data
-    return RuleTable(torch.from_numpy(items_VN), torch.from_numpy(weights_VN))
 
 
 class FusedModel(nn.Module):
@@ -64,9 +39,9 @@ class FusedModel(nn.Module):
         self.attention = attention
         self.share = share
         if rules is not None:
-            self.register_buffer("items_VN", rules.items_VN)
-            self.register_buffer("weights_VN", rules.weights_VN)
-            self.register_buffer("decay_R", RULE_DECAY ** torch.arange(RULES_READ, dtype=torch.float32))
+            self.register_buffer("items_VN", torch.from_numpy(rules.items_VN))
+            self.register_buffer("weights_VN", torch.from_numpy(rules.weights_VN))
+            self.register_buffer("decay_R", 1 / torch.arange(1, RULES_READ + 1, dtype=torch.float32))
 
     @property
     def config(self) -> ModelConfig:

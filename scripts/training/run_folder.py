@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from scripts.training.config import ConfigError, TrainingConfig
-from scripts.training.fusion import FusedModel, RuleTable
+from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.model import SequenceModel
+from scripts.training.rules import RuleTable
 from scripts.training.scorer import ModelScorer
 
 CONFIG_FILE = "config.json"
@@ -101,7 +102,7 @@ def write_fusion(folder: Path, rules: RuleTable | None, share: float) -> None:
     """Keep what the weights in `folder` are mixed with; None and 0 where they rank alone."""
     content: dict[str, Any] = {"share": share}
     if rules is not None:
-        content |= {"items": rules.items_VN, "weights": rules.weights_VN}
+        content |= {"items": torch.from_numpy(rules.items_VN), "weights": torch.from_numpy(rules.weights_VN)}
     save_tensors(folder / FUSION_FILE, content)
 
 
@@ -111,7 +112,7 @@ def read_fusion(folder: Path) -> tuple[RuleTable | None, float]:
     if not path.is_file():
         raise RunError(f"{path} does not exist; finish the training with python -m scripts.train --resume")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    rules = RuleTable(content["items"], content["weights"]) if "items" in content else None
+    rules = RuleTable(content["items"].numpy(), content["weights"].numpy()) if "items" in content else None
     return rules, content["share"]
 
 

@@ -15,12 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
-from scripts.training.fusion import fuse, learn_rules
+from scripts.training.fusion import fuse
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
 from scripts.training.model import SequenceModel
+from scripts.training.rules import learn_rules
 from scripts.training.run_folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -90,7 +92,8 @@ def train(
         write_fusion(run, None, 0.0)
         return outcome
     attention = read_weights(run / BEST_FILE, config, data.num_items)
-    rules = learn_rules(data.train, data.num_items, config.followers)
+    attributes = shared_attributes(data.attributes)
+    rules = learn_rules(data.train, data.num_items, config.followers, attributes)
     some_cases = _validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model, by_share = fuse(attention, rules, data, some_cases)
     write_fusion(run, rules if model.share else None, model.share)
@@ -113,7 +116,9 @@ def refit(
     folder = run / REFIT_FOLDER
     outcome = _epochs(data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker)
     _, share = read_fusion(run)
-    write_fusion(folder, learn_rules(data.everything, data.num_items, config.followers) if share else None, share)
+    attributes = shared_attributes(data.attributes)
+    rules = learn_rules(data.everything, data.num_items, config.followers, attributes) if share else None
+    write_fusion(folder, rules, share)
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""The mixture against probabilities computed one by one, the rules against the baseline that they come from."""
+"""The mixture against probabilities computed one by one."""
 
 import math
 from pathlib import Path
@@ -9,12 +9,11 @@ import torch
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.baselines import sequential_rules
-from scripts.training.fusion import SHARES, FusedModel, RuleTable, fuse, learn_rules
+from scripts.training.fusion import SHARES, FusedModel, fuse
 from scripts.training.graph import GRAPH, check_parity, export_graph
 from scripts.training.interactions import Interactions
 from scripts.training.model import ModelConfig, SequenceModel
-from scripts.training.scorer import pad_items
+from scripts.training.rules import RuleTable, learn_rules
 from scripts.training.synthetic import write_sequences
 
 NUM_ITEMS, MAX_LENGTH = 12, 15
@@ -35,39 +34,22 @@ def random_interactions(num_users: int = 30) -> Interactions:
 
 def rules_by_hand() -> RuleTable:
     """After item 1: item 2 with weight 3, item 3 with weight 1. After item 2: item 3 with weight 2."""
-    items_VN = torch.zeros(NUM_ITEMS + 1, 2, dtype=torch.int32)
-    weights_VN = torch.zeros(NUM_ITEMS + 1, 2)
-    items_VN[1], weights_VN[1] = torch.tensor([2, 3]), torch.tensor([3.0, 1.0])
-    items_VN[2], weights_VN[2] = torch.tensor([3, 0]), torch.tensor([2.0, 0.0])
+    items_VN = np.zeros((NUM_ITEMS + 1, 2), dtype=np.int32)
+    weights_VN = np.zeros((NUM_ITEMS + 1, 2), dtype=np.float32)
+    items_VN[1], weights_VN[1] = [2, 3], [3.0, 1.0]
+    items_VN[2], weights_VN[2] = [3, 0], [2.0, 0.0]
     return RuleTable(items_VN, weights_VN)
 
 
-def test_rules_sum_over_the_newest_items_each_decayed() -> None:
+def test_rules_sum_over_the_newest_items_each_the_less_the_older() -> None:
     model = FusedModel(attention(), rules_by_hand(), 0.5)
     scores_BV = model.rule_scores(torch.tensor([[1, 2, 0], [2, 1, 0], [5, 0, 0], [0, 0, 0]]))
-    # [1, 2]: item 2 is the newest, item 1 counts 0.7.
-    assert scores_BV[0, 2].item() == pytest.approx(0.7 * 3)
-    assert scores_BV[0, 3].item() == pytest.approx(0.7 * 1 + 2)
+    # [1, 2]: item 2 is the newest, item 1 counts half.
+    assert scores_BV[0, 2].item() == pytest.approx(0.5 * 3)
+    assert scores_BV[0, 3].item() == pytest.approx(0.5 * 1 + 2)
     assert scores_BV[1, 2].item() == pytest.approx(3)
-    assert scores_BV[1, 3].item() == pytest.approx(1 + 0.7 * 2)
+    assert scores_BV[1, 3].item() == pytest.approx(1 + 0.5 * 2)
     assert scores_BV[2:].abs().sum() == 0
-
-
-def test_all_rules_of_a_table_score_like_the_baseline() -> None:
-    interactions = random_interactions()
-    model = FusedModel(attention(), learn_rules(interactions, NUM_ITEMS, followers=NUM_ITEMS), 0.5)
-    baseline = sequential_rules(interactions, NUM_ITEMS)
-    histories = [interactions.item_sequence(user) for user in range(interactions.num_users)]
-    found = model.rule_scores(pad_items([history.items for history in histories], 20)).numpy()
-    expected = np.array(baseline(histories)) - baseline._fallback_V  # popularity decides its ties, the rules have none
-    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=1e-5)
-
-
-def test_table_keeps_the_heaviest_followers() -> None:
-    interactions = random_interactions()
-    whole = learn_rules(interactions, NUM_ITEMS, followers=NUM_ITEMS).weights_VN.sort(descending=True).values
-    part = learn_rules(interactions, NUM_ITEMS, followers=3).weights_VN.sort(descending=True).values
-    torch.testing.assert_close(part, whole[:, :3])
 
 
 def test_score_is_the_logarithm_of_the_mixed_probabilities() -> None:
