@@ -193,7 +193,8 @@ def test_items_are_listed_page_by_page_and_found_by_title(client: Client) -> Non
     assert found == [f"i{index}" for index in range(1, 10)]
     by_title = client.get("/items", params={"title_prefix": "film I7"}).json()
     assert [item["attributes"]["title"] for item in by_title["items"]] == ["Film i7"]
-    assert client.get("/items/i7").json() == {"item_id": "i7", "attributes": by_title["items"][0]["attributes"]}
+    expected = {"item_id": "i7", "attributes": by_title["items"][0]["attributes"], "available": True, "in_model": True}
+    assert client.get("/items/i7").json() == expected
     assert client.get("/items/i99").status_code == 404
 
 
