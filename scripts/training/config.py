@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from scripts.training.blocks import Layer
 from scripts.training.losses import Loss
 from scripts.training.model import Attributes, Head, ModelConfig, Similarity
 from scripts.training.negatives import NegativeSource
@@ -27,6 +28,7 @@ class TrainingConfig:
     """Model, loss and optimisation of one run.
 
     max_length     steps of a history that the model reads
+    layer          plain residual blocks, or gated ones (ligr); the feed-forward layer is expansion · dim wide
     dropout        of embeddings and of what each layer adds
     temporal       module after the attention blocks or inside each of them (temporal_place); its convolution sees as
                    many steps as kernel_sizes says, at several scales side by side where it names several
@@ -56,6 +58,8 @@ class TrainingConfig:
     dim: int = 64
     num_blocks: int = 2
     num_heads: int = 2
+    layer: Layer = "prenorm"
+    expansion: int = 4
     dropout: float = 0.2
     temporal: Temporal = "none"
     temporal_place: TemporalPlace = "after"
@@ -173,7 +177,7 @@ def _type_faults(config: TrainingConfig) -> list[str]:
 
 def _range_faults(config: TrainingConfig) -> list[str]:
     """Each range once, as its text and as its test; a value of the wrong type is reported as such and skipped here."""
-    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "num_negatives", "batch_tokens"]
+    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "expansion", "num_negatives", "batch_tokens"]
     at_least_one += ["accumulation", "max_epochs", "patience", "validation_cases"]
     ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},

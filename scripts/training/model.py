@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTable
+from scripts.training.blocks import Block, Layer, at_column
 from scripts.training.temporal import Temporal, TemporalPlace, temporal_module
 
 Head = Literal["linear", "mlp"]
@@ -37,6 +38,8 @@ class ModelConfig:
     dim: int = 64
     num_blocks: int = 2
     num_heads: int = 2
+    layer: Layer = "prenorm"
+    expansion: int = 4
     dropout: float = 0.2
     temporal: Temporal = "none"
     temporal_place: TemporalPlace = "after"
@@ -48,8 +51,8 @@ class ModelConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, *self.kernel_sizes)
-        if min(sizes) < 1 or not self.kernel_sizes:
+        sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.expansion)
+        if min(*sizes, *self.kernel_sizes) < 1 or not self.kernel_sizes:
             raise ValueError(f"every size of a model is at least 1, found {self}")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
@@ -62,12 +65,12 @@ class Context(NamedTuple):
 
     timestamps_ms_BL  int64 epoch milliseconds, 0 where there is no item
     event_types_BL    int64 type indices of the event-type map, 0 where there is no item
-    target_type_B     int64, the type of the event to predict; 0: any
+    target_types      int64 (B,), the type of the event to predict, 0: any; or (B, L), one for every position
     """
 
     timestamps_ms_BL: Tensor | None = None
     event_types_BL: Tensor | None = None
-    target_type_B: Tensor | None = None
+    target_types: Tensor | None = None
 
 
 NO_CONTEXT = Context()
@@ -94,81 +97,6 @@ class NextItemModel(Protocol):
         ...
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention; dropout stays outside, where the fused kernel keeps its speed."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.output = nn.Linear(dim, dim)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Every position looks at itself and at those before it."""
-        key, value = self.key_value(x_BLD).chunk(2, dim=-1)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(self.query(x_BLD)), self._heads(key), self._heads(value), is_causal=True
-        )
-        return self._merged(mixed)
-
-    def at_last(self, x_BLD: Tensor, last_B1D: Tensor, visible_BL: Tensor) -> Tensor:
-        """(B, 1, D): one position, given in `last_B1D`, looks at all columns that `visible_BL` marks."""
-        key, value = self.key_value(x_BLD).chunk(2, dim=-1)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(self.query(last_B1D)),
-            self._heads(key),
-            self._heads(value),
-            attn_mask=visible_BL[:, None, None, :],
-        )
-        return self._merged(mixed)
-
-    def _heads(self, x_BLD: Tensor) -> Tensor:
-        batch, length, dim = x_BLD.shape
-        return x_BLD.view(batch, length, self.num_heads, dim // self.num_heads).transpose(1, 2)  # (B, H, L, D / H)
-
-    def _merged(self, x_BHLd: Tensor) -> Tensor:
-        merged: Tensor = self.output(x_BHLd.transpose(1, 2).flatten(-2))
-        return merged
-
-
-class Block(nn.Module):
-    """Attention and a feed-forward layer, each normalised before and added to what it read (pre-norm); before them the
-    temporal module where it has its place inside."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.temporal = _temporal(config) if config.temporal_place == "inside" else None
-        self.attention_norm = nn.LayerNorm(config.dim)
-        self.attention = Attention(config.dim, config.num_heads)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(config.dim),
-            nn.Linear(config.dim, 4 * config.dim),
-            nn.GELU(),
-            nn.Linear(4 * config.dim, config.dim),
-        )
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        if self.temporal is not None:
-            x_BLD = self.temporal(x_BLD)
-        attended_BLD = self.attention(self.attention_norm(x_BLD))
-        return self._added(x_BLD, attended_BLD)
-
-    def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor) -> Tensor:
-        """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only."""
-        if self.temporal is not None:
-            x_BLD = self.temporal(x_BLD)
-        h_BLD = self.attention_norm(x_BLD)
-        attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL)
-        return self._added(at_column(x_BLD, last_B), attended_B1D)
-
-    def _added(self, x_BLD: Tensor, attended_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.dropout(attended_BLD)
-        transformed_BLD: Tensor = self.dropout(self.feed_forward(x_BLD))
-        return x_BLD + transformed_BLD
-
-
 class SequenceModel(nn.Module):
     def __init__(self, config: ModelConfig, attributes: AttributeTable | None = None) -> None:
         """attributes: what the items have in common; None where the configuration makes no use of it, or none is
@@ -182,7 +110,17 @@ class SequenceModel(nn.Module):
         self.input_embedding = None if config.tied else nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.dim)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.blocks = nn.ModuleList(
+            Block(
+                config.dim,
+                config.num_heads,
+                layer=config.layer,
+                expansion=config.expansion,
+                dropout=config.dropout,
+                temporal=_temporal(config) if config.temporal_place == "inside" else None,
+            )
+            for _ in range(config.num_blocks)
+        )
         self.temporal = _temporal(config) if config.temporal_place == "after" else None
         self.norm = nn.LayerNorm(config.dim)
         self.head = (
@@ -310,11 +248,6 @@ def padding_bias(item_vectors_VD: Tensor) -> Tensor:
     """(V,): what is added to the scores of a table's rows: −inf at the padding, 0 elsewhere."""
     row_V = torch.arange(item_vectors_VD.shape[0], device=item_vectors_VD.device)
     return torch.where(row_V == 0, -math.inf, 0.0)
-
-
-def at_column(x_BLD: Tensor, column_B: Tensor) -> Tensor:
-    """(B, 1, D): one column of each row."""
-    return x_BLD.gather(1, column_B[:, None, None].expand(-1, 1, x_BLD.shape[-1]))
 
 
 def _temporal(config: ModelConfig) -> nn.Module | None:

@@ -15,6 +15,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"temporal": "gru"},
     {"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)},
     {"temporal": "gru", "temporal_place": "inside"},
+    {"layer": "ligr", "expansion": 2},
     {"tied": False},
     {"similarity": "cosine", "temperature": 0.1},
 ]

@@ -17,6 +17,7 @@ from scripts.training.model import ModelConfig, SequenceModel
 NUM_ITEMS, MAX_LENGTH = 40, 16
 VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "both"}]
 VARIANTS += [{"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)}]
+VARIANTS += [{"layer": "ligr", "expansion": 2}]
 VARIANTS += [{"tied": False}, {"similarity": "cosine", "temperature": 0.1}]
 
 

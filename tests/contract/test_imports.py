@@ -39,6 +39,7 @@ MEASURES_THE_SERVICE = {"scripts/benchmarks/store.py"}  # what it measures is `a
 PURE = {
     "scripts/training/model.py": {"torch"},
     "scripts/training/attribute_embedding.py": {"torch"},
+    "scripts/training/blocks.py": {"torch"},
     "scripts/training/temporal.py": {"torch"},
     "scripts/training/losses.py": {"torch"},
     "scripts/training/evaluation.py": {"numpy"},
