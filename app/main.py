@@ -15,7 +15,7 @@ from app.api.middleware import RequestContext
 from app.api.security import BodyLimit
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
-from app.recommender import Recommender
+from app.recommender.recommender import Recommender
 from app.settings import Settings, load_settings
 from app.state.catalogue import Catalogue
 from app.state.connection import claim_store, connect
@@ -98,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
         prepare=catalogue.prepare,
         on_reload=telemetry.reload,
     )
-    recommender = Recommender(history, registry, popularity, served)
+    recommender = Recommender(history, registry, catalogue, popularity, served)
 
     async def claim() -> None:
         await claim_store(redis, namespace=settings.namespace, shards=settings.shards)

@@ -13,7 +13,7 @@ from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
 from app.api.schemas.recommend import HistoryItem, RecommendAnswer, RecommendBody
 from app.api.security import JSON, read_body
-from app.recommender import Recommendation, RecommendationRequest
+from app.recommender.requests import Boost, Pin, Recommendation, RecommendationRequest
 from app.state.history import HistoryEvent, Owner
 from app.telemetry import Telemetry
 
@@ -60,8 +60,13 @@ def to_request(body: RecommendBody) -> RecommendationRequest:
         owner=owner,
         history=to_history(body.history) if body.history is not None else None,
         k=body.k,
+        candidates=body.candidates,
+        filter=body.filter,
         exclude_seen=body.exclude_seen,
         exclude_items=frozenset(body.exclude_items),
+        boosts=tuple(Boost(each.filter, each.factor) for each in body.boosts),
+        pins=tuple(Pin(each.item_id, each.position) for each in body.pins),
+        diversity=body.diversity,
         include_attributes="attributes" in body.include,
     )
 

@@ -23,7 +23,7 @@ def boost(adjust_V: NDArray[np.float32], mask_V: NDArray[np.bool_], factor: floa
     np.add(adjust_V, np.float32(math.log(factor)), out=adjust_V, where=mask_V)
 
 
-def top_k(scores_V: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def top_k(scores_V: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:
     """The item indices of the `k` largest scores, by falling score, equal ones by rising index; −inf never comes.
 
     >>> top_k(np.array([-np.inf, 1, 3, 3, -np.inf], np.float32), 2).tolist()

@@ -1,6 +1,6 @@
 """Filter expressions as they stand in a body."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -128,5 +128,8 @@ def _to_filter(body: AllBody | AnyBody | NotBody | ConditionBody, depth: int) ->
             return AnyOf(tuple(_to_filter(part, depth + 1) for part in body.any))
 
 
-FilterField = Annotated[FilterBody, AfterValidator(to_filter)]
+if TYPE_CHECKING:
+    FilterField = Filter
+else:
+    FilterField = Annotated[FilterBody, AfterValidator(to_filter)]
 """Stands in the body as JSON and is an `app.state.filters.Filter` from here on."""

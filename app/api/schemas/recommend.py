@@ -5,8 +5,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from app.api.schemas.common import MAX_HISTORY, Body, EventTypeName, Id, Timestamp
+from app.api.schemas.filters import FilterField
 
+MAX_CANDIDATES = 10_000
 MAX_EXCLUDED = 1000
+MAX_BOOSTS = 20
+MAX_PINS = 50
 MAX_K = 500
 
 
@@ -28,6 +32,20 @@ HistoryStepBody = Annotated[
 """An item id or an object; the discriminator names the faults of the one that was meant."""
 
 
+class BoostBody(Body):
+    """Items for which the filter holds become `factor` times as probable before the best `k` are taken."""
+
+    filter: FilterField
+    factor: float = Field(ge=0.001, le=1000, description="Above 1 promotes, below 1 demotes.")
+
+
+class PinBody(Body):
+    """The item stands at this position, whatever the model thinks of it."""
+
+    item_id: Id
+    position: int = Field(ge=1, le=MAX_K)
+
+
 class RecommendBody(Body):
     """Exactly one of `user_id`, `session_id` and `history`."""
 
@@ -39,8 +57,20 @@ class RecommendBody(Body):
         description="Oldest first; nothing is stored. With timestamps on every step they decide the order.",
     )
     k: int = Field(10, ge=1, le=MAX_K)
+    candidates: list[Id] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CANDIDATES,
+        description="Rank these items alone; those that the catalogue does not know are left out.",
+    )
+    filter: FilterField | None = Field(None, description="Rank only items for which it holds.")
     exclude_seen: bool | None = Field(None, description="Hide items of the history; the model's own default if null.")
     exclude_items: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDED)
+    boosts: list[BoostBody] = Field(default_factory=list, max_length=MAX_BOOSTS)
+    pins: list[PinBody] = Field(default_factory=list, max_length=MAX_PINS)
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="0 keeps the ranking, 1 spreads it as far as its best items allow."
+    )
     include: list[Literal["attributes"]] = Field(default_factory=list, max_length=1)
 
     @model_validator(mode="after")
@@ -56,13 +86,21 @@ class RecommendBody(Body):
             raise ValueError("history needs a timestamp on every step or on none")
         return self
 
+    @model_validator(mode="after")
+    def _pins_do_not_meet(self) -> Self:
+        for name in ("item_id", "position"):
+            if len({getattr(pin, name) for pin in self.pins}) < len(self.pins):
+                raise ValueError(f"two pins have the same {name}")
+        return self
+
 
 class RankedItemAnswer(BaseModel):
-    """`rank` counts from 1. `attributes` is there only when it was asked for."""
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` is there only
+    when it was asked for."""
 
     item_id: str
     rank: int
-    score: float
+    score: float | None
     attributes: dict[str, Any] | None = None
 
 

@@ -1,0 +1,88 @@
+"""What is asked of the recommender, and what it answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from app.state.filters import Filter
+from app.state.history import HistoryEvent, Owner
+
+Strategy = Literal["model", "popular"]
+
+
+class Reason(StrEnum):
+    """Why an answer is not what a model makes of a full history, or not all that was asked for."""
+
+    UNKNOWN_USER = "unknown_user"
+    NO_KNOWN_ITEM = "no_known_item"
+    NO_MODEL = "no_model"
+    STORE_UNAVAILABLE = "store_unavailable"
+    UNKNOWN_CANDIDATES = "unknown_candidates"
+    PIN_LEFT_OUT = "pin_left_out"
+    SHORT_CATALOGUE = "short_catalogue"
+
+
+@dataclass(frozen=True, slots=True)
+class Boost:
+    """Multiplies the probability of the items for which the filter holds by `factor`, above 0, before top-k."""
+
+    filter: Filter
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An item for a position, counted from 1, whatever the model thinks of it."""
+
+    item_id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationRequest:
+    """Exactly one of `owner` and `history` is given. `exclude_seen` None means what the live model's manifest says.
+
+    Before top-k: an item comes only if it is available, the filter holds for it, it is one of the candidates (None: all
+    items are) and it is not excluded. `boosts` change the scores of those that come.
+    After top-k: `diversity` 0…1 (see `app.ranking.rerank.diversify`), then `pins`, of different items and positions. A
+    pin passes over seen items and over the ranking, and over nothing else.
+    """
+
+    owner: Owner | None
+    history: Sequence[HistoryEvent] | None
+    k: int
+    candidates: Sequence[str] | None = None
+    filter: Filter | None = None
+    exclude_seen: bool | None = None
+    exclude_items: frozenset[str] = frozenset()
+    boosts: tuple[Boost, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    diversity: float = 0.0
+    include_attributes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """`rank` counts from 1; `score` falls with it, except where diversity or a pin moved items.
+
+    `score` is NaN for a pinned item that the model has not learnt. `attributes` is None unless they were asked for.
+    """
+
+    item_id: str
+    rank: int
+    score: float
+    attributes: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """`history_length` counts the stored (or given) events, known to the model or not."""
+
+    recommendation_id: str
+    strategy: Strategy
+    degraded: bool
+    reasons: tuple[Reason, ...]
+    model_version: str | None
+    history_length: int
+    items: tuple[RankedItem, ...]

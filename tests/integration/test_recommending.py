@@ -1,0 +1,102 @@
+"""What a request may ask, through HTTP: the distance model ranks i1…i9 by their distance from the newest item."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.distance_model import promote, write_distance_artifact
+from tests.service import Client, serving
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """One worker and a store of its own; every test takes users of its own and leaves the items as they were."""
+    folder = tmp_path_factory.mktemp("recommending")
+    write_distance_artifact(folder / "artifacts")
+    promote(folder / "artifacts", "distance-1")
+    with serving(folder) as client:
+        yield client
+
+
+def recommend(client: httpx.Client, **body: object) -> dict[str, Any]:
+    answer = client.post("/recommend", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def eq(field: str, value: object) -> dict[str, object]:
+    return {"field": field, "op": "eq", "value": value}
+
+
+def test_filter_sees_a_live_change_at_once(client: Client) -> None:
+    cheap = {"field": "price", "op": "lt", "value": 5}
+    for item_id, price in (("i2", 3), ("i8", 9), ("i9", 4)):
+        assert client.patch(f"/items/{item_id}", json={"attributes": {"price": price}}).status_code == 200
+    assert ids(recommend(client, history=["i5"], filter=cheap)) == ["i2", "i9"]
+    client.patch("/items/i8", json={"attributes": {"price": 1}})
+    assert ids(recommend(client, history=["i5"], filter=cheap)) == ["i2", "i8", "i9"]
+    client.patch("/items/i8", json={"available": False})
+    assert ids(recommend(client, history=["i5"], filter=cheap)) == ["i2", "i9"]
+    pinned = recommend(client, history=["i5"], k=1, pins=[{"item_id": "i8", "position": 1}])
+    assert (ids(pinned), pinned["reasons"]) == (["i4"], ["pin_left_out"])
+    client.patch("/items/i8", json={"available": True})
+
+
+def test_everything_that_can_be_asked_at_once(client: Client) -> None:
+    answer = recommend(
+        client,
+        history=["i5"],
+        k=4,
+        candidates=["i1", "i2", "i4", "i6", "i8", "i9", "nothing"],
+        filter={"not": eq("item_id", "i6")},
+        exclude_items=["i4"],
+        boosts=[{"filter": eq("item_id", "i9"), "factor": 20}],
+        pins=[{"item_id": "i1", "position": 2}],
+        include=["attributes"],
+    )
+    # i9 is 4 away and gains ln 20 = 3.0; i2 and i8 are 3 away; i1 is pinned.
+    assert ids(answer) == ["i9", "i1", "i2", "i8"]
+    assert answer["reasons"] == ["unknown_candidates"]
+    assert answer["items"][1]["attributes"]["title"] == "Film i1"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ({"filter": eq("yaer", 1990)}, "/filter/field", "No item has a field 'yaer'"),
+        ({"filter": {"field": "year", "op": "is", "value": 1}}, "/filter/op", "Input should be"),
+        ({"boosts": [{"filter": eq("year", "x"), "factor": 2}]}, "/boosts/0/filter/value", "Field 'year' holds"),
+        ({"boosts": [{"filter": eq("year", 1990), "factor": 0}]}, "/boosts/0/factor", "greater than"),
+        ({"pins": [{"item_id": "i1", "position": 0}]}, "/pins/0/position", "greater than"),
+        (
+            {"pins": [{"item_id": "i1", "position": 1}, {"item_id": "i2", "position": 1}]},
+            "",
+            "Two pins have the same position",
+        ),
+        ({"candidates": []}, "/candidates", "at least 1"),
+        ({"candidates": ["i1"] * 10_001}, "/candidates", "at most 10000"),
+        ({"diversity": 1.5}, "/diversity", "less than or equal to 1"),
+    ],
+)
+def test_fault_of_the_caller_is_named_with_its_place(
+    client: Client, body: dict[str, object], pointer: str, detail: str
+) -> None:
+    answer = client.post("/recommend", json={"history": ["i5"], **body})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], detail in fault["detail"]) == (pointer, True), fault
+
+
+def test_ten_thousand_candidates_are_taken(client: Client) -> None:
+    assert ids(recommend(client, history=["i5"], candidates=[f"i{n}" for n in range(3, 10_003)], k=3)) == [
+        "i4",
+        "i6",
+        "i3",
+    ]

@@ -1,0 +1,255 @@
+"""What a request may ask of a ranking, over the distance model: the expected lists come from plain loops or by eye."""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.artifacts.registry import LiveModel, load_model
+from app.errors import InvalidRequest
+from app.recommender.recommender import Recommender
+from app.recommender.requests import Boost, Pin, Reason, Recommendation, RecommendationRequest
+from app.state.event_log import ServedRecord
+from app.state.filters import All, AnyOf, Filter, Not, condition
+from app.state.history import HistoryEvent, Owner
+from app.state.items.masks import MaskCache
+from app.state.items.records import ItemRecord
+from app.state.items.view import CatalogueView
+from tests.distance_model import write_distance_artifact
+
+NUM_ITEMS = 20
+IDS = [f"i{index}" for index in range(1, NUM_ITEMS + 1)]
+FIRST_YEAR = 1990  # of i1; every item is a year younger than the one before
+MASKS = MaskCache()
+
+
+@cache
+def model() -> LiveModel:
+    """Twenty items, nearest to the newest first, popularity rising with the number."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_model(write_distance_artifact(Path(folder), num_items=NUM_ITEMS), history_cap=200)
+
+
+class World:
+    """A recommender whose parts are values: no histories, one model, the catalogue with these items unavailable."""
+
+    def __init__(
+        self, live: LiveModel | None = None, unavailable: Sequence[str] = (), **added: dict[str, object]
+    ) -> None:
+        self.live = live
+        records = {item_id: ItemRecord(available=False).encode() for item_id in unavailable}
+        records |= {item_id: ItemRecord(attributes=attributes).encode() for item_id, attributes in added.items()}
+        self._view = CatalogueView.of_model(live, MASKS).with_records(records)
+        self.recommender = Recommender(self, self, self, self, self)
+
+    def view(self, model: LiveModel | None) -> CatalogueView:
+        return self._view
+
+    async def read(self, owner: Owner) -> Sequence[HistoryEvent]:
+        return ()
+
+    async def top(self) -> Sequence[tuple[str, float]]:
+        return [("i3", 8.0), ("new", 4.0), ("i1", 2.0), ("i2", 1.0)]
+
+    def record(self, record: ServedRecord) -> None: ...
+
+    def recommend(self, *history: str, **asked: object) -> Recommendation:
+        events = [HistoryEvent(item_id, "view", number) for number, item_id in enumerate(history)]
+        request = RecommendationRequest(None, events, **asked)  # type: ignore[arg-type]  # the tests say what they ask
+        coroutine = self.recommender.recommend(request)
+        try:
+            coroutine.send(None)  # nothing here waits, so that the first step is the last one
+        except StopIteration as done:
+            answer: Recommendation = done.value
+            return answer
+        raise AssertionError("the recommender waited for something")
+
+
+def ids(answer: Recommendation) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+Case = tuple[Filter, Callable[[int], bool]]
+"""A filter, and the same said of an item's number."""
+
+
+def _negated(case: Case) -> Case:
+    return Not(case[0]), lambda number: not case[1](number)
+
+
+def _all_of(cases: list[Case]) -> Case:
+    return All(tuple(part for part, _ in cases)), lambda number: all(holds(number) for _, holds in cases)
+
+
+def _any_of(cases: list[Case]) -> Case:
+    return AnyOf(tuple(part for part, _ in cases)), lambda number: any(holds(number) for _, holds in cases)
+
+
+NUMBERS = st.integers(1, NUM_ITEMS)
+CONDITIONS = st.one_of(
+    NUMBERS.map(lambda n: (condition("year", "lt", FIRST_YEAR - 1 + n), lambda number: number < n)),
+    NUMBERS.map(lambda n: (condition("year", "gte", FIRST_YEAR - 1 + n), lambda number: number >= n)),
+    st.sets(NUMBERS, min_size=1).map(
+        lambda some: (condition("item_id", "in", [f"i{n}" for n in sorted(some)]), lambda number: number in some)
+    ),
+)
+FILTERS = st.recursive(
+    CONDITIONS,
+    lambda inner: st.one_of(
+        inner.map(_negated), st.lists(inner, max_size=3).map(_all_of), st.lists(inner, max_size=3).map(_any_of)
+    ),
+    max_leaves=4,
+)
+SOME_IDS = st.sets(st.sampled_from([*IDS, "unknown"]), max_size=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    history=st.lists(st.sampled_from(IDS), max_size=4),
+    case=st.none() | FILTERS,
+    candidates=st.none() | st.sets(st.sampled_from([*IDS, "unknown"]), min_size=1),
+    excluded=SOME_IDS,
+    exclude_seen=st.booleans(),
+    unavailable=st.sets(st.sampled_from(IDS), max_size=5),
+    k=st.integers(1, NUM_ITEMS + 3),
+)
+def test_k_items_come_back_whenever_k_are_eligible_and_no_other_ever_does(
+    history: list[str],
+    case: Case | None,
+    candidates: set[str] | None,
+    excluded: set[str],
+    exclude_seen: bool,
+    unavailable: set[str],
+    k: int,
+) -> None:
+    eligible = [
+        number
+        for number in range(1, NUM_ITEMS + 1)
+        if (case is None or case[1](number))
+        and (candidates is None or f"i{number}" in candidates)
+        and f"i{number}" not in excluded | unavailable | (set(history) if exclude_seen else set())
+    ]
+    if history:
+        newest = int(history[-1][1:])
+        eligible.sort(key=lambda number: (abs(number - newest), number))
+    else:
+        eligible.sort(reverse=True)  # popularity rises with the number
+    answer = World(model(), sorted(unavailable)).recommend(
+        *history,
+        k=k,
+        filter=case[0] if case is not None else None,
+        candidates=sorted(candidates) if candidates is not None else None,
+        exclude_items=frozenset(excluded),
+        exclude_seen=exclude_seen,
+    )
+    assert ids(answer) == [f"i{number}" for number in eligible[:k]]
+    assert (Reason.SHORT_CATALOGUE in answer.reasons) == (len(eligible) < k)
+    assert (Reason.UNKNOWN_CANDIDATES in answer.reasons) == (candidates is not None and "unknown" in candidates)
+
+
+def test_factor_multiplies_odds_before_the_best_are_taken() -> None:
+    """Scores are −distance: a factor of e³ is worth three steps, e⁻³ as many the other way."""
+    world = World(model())
+    far = Boost(condition("item_id", "eq", "i14"), math.exp(3.5))
+    near = Boost(condition("item_id", "in", ["i11", "i9"]), math.exp(-1.5))
+    plain = world.recommend("i10", k=4, exclude_seen=True)
+    boosted = world.recommend("i10", k=4, exclude_seen=True, boosts=(far, near))
+    assert ids(plain) == ["i9", "i11", "i8", "i12"]
+    assert ids(boosted) == ["i14", "i8", "i12", "i9"]  # −0.5, −2, −2, −2.5
+    assert [item.score for item in boosted.items] == pytest.approx([-0.5, -2, -2, -2.5])
+
+
+def test_factor_multiplies_counts_where_popularity_ranks() -> None:
+    boosts = (Boost(condition("item_id", "eq", "i15"), 1.5), Boost(condition("item_id", "eq", "i20"), 0.5))
+    answer = World(model()).recommend(k=3, boosts=boosts)
+    assert [(item.item_id, item.score) for item in answer.items] == [
+        ("i15", pytest.approx(225)),
+        ("i19", pytest.approx(190)),
+        ("i18", pytest.approx(180)),
+    ]
+
+
+def test_boost_brings_nothing_back() -> None:
+    boosts = (Boost(condition("item_id", "eq", "i10"), 1000.0),)
+    answer = World(model(), ["i11"]).recommend("i10", k=2, exclude_seen=True, boosts=boosts)
+    assert ids(answer) == ["i9", "i8"]
+
+
+def test_pin_stands_at_its_position_once_and_passes_over_what_was_seen() -> None:
+    pins = (Pin("i10", 2), Pin("i9", 4))
+    answer = World(model()).recommend("i10", k=5, exclude_seen=True, pins=pins)
+    assert ids(answer) == ["i11", "i10", "i8", "i9", "i12"]
+    assert [item.rank for item in answer.items] == [1, 2, 3, 4, 5]
+    assert [item.score for item in answer.items] == [-1.0, 0.0, -2.0, -1.0, -2.0]
+    assert answer.reasons == ()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"exclude_items": frozenset({"i2"})},
+        {"filter": Not(condition("item_id", "eq", "i2"))},
+        {"candidates": ["i9", "i11"]},
+    ],
+)
+def test_pin_passes_over_nothing_else(asked: dict[str, object]) -> None:
+    answer = World(model()).recommend("i10", k=2, exclude_seen=True, pins=(Pin("i2", 1),), **asked)
+    assert (ids(answer), answer.reasons) == (["i9", "i11"], (Reason.PIN_LEFT_OUT,))
+
+
+def test_pin_of_an_unavailable_or_unknown_item_is_left_out() -> None:
+    answer = World(model(), ["i2"]).recommend("i10", k=1, pins=(Pin("i2", 1), Pin("nothing", 2)), exclude_seen=True)
+    assert (ids(answer), answer.reasons) == (["i9"], (Reason.PIN_LEFT_OUT,))
+
+
+def test_pin_beyond_the_end_of_a_short_list_comes_last() -> None:
+    answer = World(model()).recommend("i10", k=9, candidates=["i9", "i2"], pins=(Pin("i2", 7),))
+    assert (ids(answer), answer.reasons) == (["i9", "i2"], (Reason.SHORT_CATALOGUE,))
+
+
+def test_new_item_may_be_pinned_before_a_model_knows_it() -> None:
+    answer = World(model(), new={"year": 2030}).recommend("i10", k=2, exclude_seen=True, pins=(Pin("new", 1),))
+    assert ids(answer) == ["new", "i9"]
+    assert math.isnan(answer.items[0].score)
+
+
+def test_diversity_spreads_the_list_over_attributes() -> None:
+    """i9 and i11 are of one maker, as are i8 and i12; all are near i10."""
+    makers = {"i9": "a", "i11": "a", "i8": "b", "i12": "b", "i7": "c"}
+    world = World(model(), **{item_id: {"maker": maker} for item_id, maker in makers.items()})
+    asked = {"candidates": list(makers), "k": 3}
+    assert ids(world.recommend("i10", **asked)) == ["i9", "i11", "i8"]
+    # Scores −1, −1, −2, −2, −3 are relevances 1, 1, ½, ½, 0. After i9: i11 is worth ½ − ½, i8 ¼; then i11 0, i12 −¼.
+    assert ids(world.recommend("i10", diversity=0.5, **asked)) == ["i9", "i8", "i11"]
+    assert ids(world.recommend("i10", diversity=1.0, **asked)) == ["i9", "i8", "i7"]
+    assert ids(world.recommend(diversity=1.0, **asked)) == ["i12", "i11", "i7"]  # popularity too
+
+
+def test_filter_that_fits_no_item_is_the_callers_fault_and_says_where() -> None:
+    boosts = (Boost(condition("year", "eq", 1990), 2.0), Boost(condition("yaer", "eq", 1990), 2.0))
+    with pytest.raises(InvalidRequest) as caught:
+        World(model()).recommend("i10", k=2, boosts=boosts)
+    assert caught.value.faults[0].pointer == "/boosts/1/filter/field"
+
+
+@pytest.fixture
+def without_model() -> World:
+    """Counted are i3, new, i1 and i2; the catalogue knows of i1, which is unavailable, of i2 and of i4."""
+    return World(None, ["i1"], i2={"year": 1991}, i4={"year": 1993})
+
+
+def test_without_a_model_the_counters_keep_to_the_request(without_model: World) -> None:
+    assert ids(without_model.recommend(k=9)) == ["i3", "new", "i2", "i4"]
+    assert ids(without_model.recommend(k=9, candidates=["i2", "new", "i1"])) == ["new", "i2"]
+    assert ids(without_model.recommend(k=9, exclude_items=frozenset({"i3"}))) == ["new", "i2", "i4"]
+    assert ids(without_model.recommend(k=9, filter=condition("year", "lt", 2000))) == ["i2", "i4"]
+    boosts = (Boost(condition("year", "lt", 2000), 10.0),)
+    boosted = without_model.recommend(k=2, boosts=boosts)
+    assert [(item.item_id, item.score) for item in boosted.items] == [("i2", 10.0), ("i3", 8.0)]
+    pinned = without_model.recommend("i4", k=2, exclude_seen=True, pins=(Pin("i4", 1), Pin("i1", 2)))
+    assert (ids(pinned), pinned.reasons) == (["i4", "i3"], (Reason.NO_MODEL, Reason.PIN_LEFT_OUT))
