@@ -10,7 +10,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from app.api import events, health, items, models, openapi, pages, problems, recommend, users
+from app.api import batch, events, health, items, models, openapi, pages, problems, recommend, users
 from app.api.middleware import RequestContext
 from app.api.security import BodyLimit
 from app.artifacts.registry import ModelRegistry
@@ -154,6 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
     limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
     for router in (
         recommend.router(recommender, telemetry),
+        batch.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),
         users.router(history, merging),
         items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),

@@ -45,6 +45,12 @@ def problem(
     faults: Sequence[Fault] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    body = problem_body(status, code, detail, faults)
+    return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problem_body(status: int, code: ProblemCode, detail: str, faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    """`Problem` as a dictionary."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -55,7 +61,7 @@ def problem(
     }
     if faults:
         body["errors"] = [_fault_body(fault) for fault in faults[:MAX_FAULTS]]
-    return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
+    return body
 
 
 def internal_error() -> Response:

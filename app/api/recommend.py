@@ -1,6 +1,6 @@
 """POST /recommend: a sequence in, ranked items out."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from fastapi import APIRouter
@@ -41,13 +41,17 @@ def router(recommender: Recommends, telemetry: Telemetry) -> APIRouter:
         except ValidationError as error:
             raise invalid_body(error, raw) from None
         answer = await recommender.recommend(to_request(body))
-        if answer.degraded:
-            telemetry.store_error()
-        telemetry.recommendation(answer.strategy, answer.reasons, answer.model_version)
+        count(answer, telemetry)
         headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
-        return Response(encode(answer), headers=headers, media_type=JSON)
+        return Response(orjson.dumps(answer_body(answer)), headers=headers, media_type=JSON)
 
     return routes
+
+
+def count(answer: Recommendation, telemetry: Telemetry) -> None:
+    if answer.degraded:
+        telemetry.store_error()
+    telemetry.recommendation(answer.strategy, answer.reasons, answer.model_version)
 
 
 def to_request(body: RecommendBody) -> RecommendationRequest:
@@ -82,22 +86,20 @@ def to_history(steps: list[str | HistoryItem]) -> list[HistoryEvent]:
     return sorted(events, key=lambda event: event.timestamp_us)
 
 
-def encode(answer: Recommendation) -> bytes:
-    """`RecommendAnswer` as JSON. Built by hand: validating what we made ourselves would take as long as ranking it."""
+def answer_body(answer: Recommendation) -> dict[str, Any]:
+    """`RecommendAnswer` by hand: validating what we made ourselves would take as long as ranking it."""
     items = [
         {"item_id": item.item_id, "rank": item.rank, "score": item.score}
         if item.attributes is None
         else {"item_id": item.item_id, "rank": item.rank, "score": item.score, "attributes": item.attributes}
         for item in answer.items
     ]
-    return orjson.dumps(
-        {
-            "recommendation_id": answer.recommendation_id,
-            "strategy": answer.strategy,
-            "degraded": answer.degraded,
-            "reasons": answer.reasons,
-            "model_version": answer.model_version,
-            "history_length": answer.history_length,
-            "items": items,
-        }
-    )
+    return {
+        "recommendation_id": answer.recommendation_id,
+        "strategy": answer.strategy,
+        "degraded": answer.degraded,
+        "reasons": answer.reasons,
+        "model_version": answer.model_version,
+        "history_length": answer.history_length,
+        "items": items,
+    }

@@ -4,28 +4,32 @@ from collections.abc import Sequence
 from itertools import chain, islice
 
 from app.ranking.rerank import place_pins
-from app.recommender.requests import Reason, RecommendationRequest
+from app.recommender.requests import Question, RankedList, Reason
+from app.recommender.sequences import relevant
 from app.state.catalogue import CatalogueView
-from app.state.history import HistoryEvent
 
 
 def rank_by_counters(
-    request: RecommendationRequest,
-    events: Sequence[HistoryEvent],
-    view: CatalogueView,
-    top: Sequence[tuple[str, float]],
-) -> tuple[list[tuple[str, float]], list[Reason]]:
-    """Item ids with their weights while no model is live, the first `k`; what the counters lack follows with weight 0.
+    question: Question, view: CatalogueView, counted: Sequence[tuple[str, float]] | None
+) -> RankedList:
+    """The first `k` items by their weights while no model is live; what the counters lack follows with weight 0.
 
     `view` is a catalogue without a model: it knows the items that were added live, so that only these have attributes
     and pass a filter. There is nothing by which the list could be made diverse.
 
+    Args:
+        question: of whom, and what is asked.
+        view: see above.
+        counted: item ids with their weights, by falling weight; None: the store did not answer.
+
     Raises:
         InvalidRequest: a filter does not fit the catalogue.
     """
+    request = question.request
+    events = question.events if request.history is None else relevant(request.history, None)
     mask_V = None if request.filter is None else view.mask(request.filter, pointer="/filter")
     candidates = None if request.candidates is None else frozenset(request.candidates)
-    weights = dict(top)
+    weights = dict(counted or ())
     for place, each in enumerate(request.boosts):
         boosted_V = view.mask(each.filter, pointer=f"/boosts/{place}/filter")
         for item_id in weights:
@@ -42,13 +46,18 @@ def rank_by_counters(
     pins = {pin.position: pin.item_id for pin in request.pins if may_come(pin.item_id)}
     passed = {event.item_id for event in events} if request.exclude_seen else set()
     passed.update(pins.values())
-    counted = sorted(weights, key=lambda item_id: -weights[item_id])
+    by_weight = sorted(weights, key=lambda item_id: -weights[item_id])
     uncounted = (view.id_of(index) for index in range(1, view.num_items + 1))
     eligible = (
         item_id
-        for item_id in chain(counted, (item_id for item_id in uncounted if item_id not in weights))
+        for item_id in chain(by_weight, (item_id for item_id in uncounted if item_id not in weights))
         if item_id not in passed and may_come(item_id)
     )
     ranked = place_pins(list(islice(eligible, request.k)), pins, request.k)
-    reasons = [Reason.PIN_LEFT_OUT] * (len(request.pins) - len(pins))
-    return [(item_id, weights.get(item_id, 0.0)) for item_id in ranked], reasons
+    reasons = [Reason.NO_MODEL]
+    if question.store_failed or counted is None:
+        reasons.insert(0, Reason.STORE_UNAVAILABLE)
+    if len(pins) < len(request.pins):
+        reasons.append(Reason.PIN_LEFT_OUT)
+    items = [(item_id, weights.get(item_id, 0.0)) for item_id in ranked]
+    return RankedList(request, "popular", tuple(reasons), len(events), items)

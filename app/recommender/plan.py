@@ -3,7 +3,7 @@
 Shapes: V catalogue with padding (column = item index).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from app.artifacts.registry import LiveModel
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import boost
-from app.recommender.requests import Reason, RecommendationRequest, Strategy
-from app.recommender.sequences import encode
+from app.recommender.requests import Question, Reason, RecommendationRequest, Strategy
+from app.recommender.sequences import encode, relevant
 from app.state.catalogue import CatalogueView
-from app.state.history import HistoryEvent
 
 POOL = 10
 MAX_POOL = 500
@@ -50,17 +49,15 @@ class Plan:
         return max(k, min(POOL * k, MAX_POOL)) if self.request.diversity > 0 else k
 
 
-def make_plan(
-    request: RecommendationRequest,
-    events: Sequence[HistoryEvent],
-    live: LiveModel,
-    view: CatalogueView,
-    reasons: Sequence[Reason] = (),
-) -> Plan:
-    """`reasons` are those known so far. Raises InvalidRequest for a filter that does not fit the catalogue."""
+def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
+    """Raises InvalidRequest for a filter that does not fit the catalogue."""
+    request = question.request
+    events = question.events if request.history is None else relevant(request.history, live)
     sequence = encode(events, live)
-    reasons = list(reasons)
-    if not sequence.items and not reasons:
+    reasons: list[Reason] = []
+    if question.store_failed:
+        reasons.append(Reason.STORE_UNAVAILABLE)
+    elif not sequence.items:
         reasons.append(Reason.UNKNOWN_USER if request.owner and not events else Reason.NO_KNOWN_ITEM)
     adjust_V = _restricted(request, view)
     if request.candidates is not None and any(view.index_of(item_id) is None for item_id in request.candidates):

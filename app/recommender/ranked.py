@@ -9,22 +9,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
+from app.errors import RequestError
 from app.ranking.ranker import Ranking
 from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, place_pins, top_k
-from app.recommender.plan import Plan
+from app.recommender.counters import rank_by_counters
+from app.recommender.plan import Plan, make_plan
+from app.recommender.requests import Question, RankedList
+from app.state.catalogue import CatalogueView
 
 Scored = tuple[int, float]
 """Item index and score."""
 
 
-def rank_by_model(live: LiveModel, plans: Sequence[Plan]) -> list[list[Scored]]:
-    """The first `k` of each plan. One run of `live` for all of them, which must have sequences."""
-    num_columns = live.ranker.num_items + 1
+def rank_each(
+    questions: Sequence[Question],
+    live: LiveModel | None,
+    view: CatalogueView,
+    counted: Sequence[tuple[str, float]] | None,
+) -> list[RankedList | RequestError]:
+    """The list for each question, or why there is none; at most one run of the model for all of them.
+
+    `counted` are the store's own counters, which nobody needs while a model is live.
+    """
+    outcomes: dict[int, RankedList | RequestError] = {}
+    plans: dict[int, Plan] = {}
+    for place, question in enumerate(questions):
+        try:
+            if live is None:
+                outcomes[place] = rank_by_counters(question, view, counted)
+            else:
+                plans[place] = make_plan(question, live, view)
+        except RequestError as error:
+            outcomes[place] = error
+    by_model = [plan for plan in plans.values() if plan.strategy == "model"]
+    ranked_by_model = iter(rank_by_model(by_model) if by_model else ())
+    for place, plan in plans.items():
+        ranked = next(ranked_by_model) if plan.strategy == "model" else rank_by_counts(plan)
+        items = [(view.id_of(index), score) for index, score in ranked]
+        outcomes[place] = RankedList(plan.request, plan.strategy, plan.reasons, plan.num_events, items)
+    return [outcomes[place] for place in range(len(questions))]
+
+
+def rank_by_model(plans: Sequence[Plan]) -> list[list[Scored]]:
+    """The first `k` of each plan; all have sequences and one model, which runs once."""
+    ranker = plans[0].live.ranker
+    num_columns = ranker.num_items + 1
     adjust_BV = None
     if any(plan.adjust_V is not None for plan in plans):
         rows = [_of_width(plan.adjust_V, num_columns) for plan in plans]
         adjust_BV = rows[0][None, :] if len(rows) == 1 else np.stack(rows)
-    rankings = live.ranker.rank([plan.sequence for plan in plans], max(plan.num_ranked for plan in plans), adjust_BV)
+    rankings = ranker.rank([plan.sequence for plan in plans], max(plan.num_ranked for plan in plans), adjust_BV)
     return [rerank(plan, ranking, _scores_of_pins(plan)) for plan, ranking in zip(plans, rankings, strict=True)]
 
 

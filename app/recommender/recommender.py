@@ -1,20 +1,21 @@
 """From one request to ranked items: read the history, decide what may come, rank, rerank, decode."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.artifacts.registry import LiveModel
-from app.errors import StoreUnavailable
-from app.recommender.counters import rank_by_counters
-from app.recommender.plan import make_plan
-from app.recommender.ranked import rank_by_counts, rank_by_model
-from app.recommender.requests import RankedItem, Reason, Recommendation, RecommendationRequest, Strategy
-from app.recommender.sequences import relevant
+from app.errors import RequestError, StoreUnavailable
+from app.recommender.ranked import rank_each
+from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
 from app.state.history import HistoryEvent, Owner
+
+MAX_CELLS = 2**24
+"""Requests times items that are ranked at once: 64 MiB of adjustments."""
 
 
 class Histories(Protocol):
@@ -75,62 +76,62 @@ class Recommender:
         Raises:
             InvalidRequest: a filter does not fit the catalogue.
         """
-        stored, reasons = await self._stored(request)
+        question = await self._question(request)
         live = self._models.live  # once: a reload between two reads would mix two vocabularies
         view = self._catalogue.view(live)
-        events = stored if request.history is None else relevant(request.history, live)
-        if live is None:
-            return await self._recommend_without_model(request, events, view, reasons)
-        plan = make_plan(request, events, live, view, reasons)
-        ranked = rank_by_model(live, [plan])[0] if plan.strategy == "model" else rank_by_counts(plan)
-        named = [(view.id_of(index), score) for index, score in ranked]
-        return self._answer(request, plan.strategy, live, view, plan.num_events, named, plan.reasons)
+        (outcome,) = rank_each([question], live, view, () if live is not None else await self._counted())
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return self._answer(outcome, live, view)
 
-    async def _stored(self, request: RecommendationRequest) -> tuple[Sequence[HistoryEvent], list[Reason]]:
+    async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]:
+        """What `recommend` would answer to each, or raise.
+
+        One round trip to the store and one run of the model; more runs where the catalogue is so large that what the
+        requests hide and boost would not fit in memory.
+        """
+        questions = await asyncio.gather(*(self._question(request) for request in requests))
+        live = self._models.live
+        view = self._catalogue.view(live)
+        counted = () if live is not None else await self._counted()
+        at_once = max(1, MAX_CELLS // (view.num_items + 1))
+        answers: list[Recommendation | RequestError] = []
+        for start in range(0, len(questions), at_once):
+            # In a thread: other requests have their turn meanwhile.
+            some = questions[start : start + at_once]
+            for outcome in await asyncio.to_thread(rank_each, some, live, view, counted):
+                answers.append(outcome if isinstance(outcome, RequestError) else self._answer(outcome, live, view))
+        return answers
+
+    async def _question(self, request: RecommendationRequest) -> Question:
         if request.owner is None:
-            return (), []
+            return Question(request, ())
         try:
-            return await self._histories.read(request.owner), []
+            return Question(request, await self._histories.read(request.owner))
         except StoreUnavailable:
-            return (), [Reason.STORE_UNAVAILABLE]
+            return Question(request, (), store_failed=True)
 
-    async def _recommend_without_model(
-        self,
-        request: RecommendationRequest,
-        events: Sequence[HistoryEvent],
-        view: CatalogueView,
-        reasons: list[Reason],
-    ) -> Recommendation:
-        top: Sequence[tuple[str, float]] = ()
+    async def _counted(self) -> Sequence[tuple[str, float]] | None:
+        """None: the store does not answer."""
         try:
-            top = await self._popular.top()
+            return await self._popular.top()
         except StoreUnavailable:
-            reasons.append(Reason.STORE_UNAVAILABLE)
-        ranked, more = rank_by_counters(request, events, view, top)
-        return self._answer(request, "popular", None, view, len(events), ranked, [*reasons, Reason.NO_MODEL, *more])
+            return None
 
-    def _answer(
-        self,
-        request: RecommendationRequest,
-        strategy: Strategy,
-        live: LiveModel | None,
-        view: CatalogueView,
-        history_length: int,
-        ranked: Sequence[tuple[str, float]],
-        reasons: Sequence[Reason],
-    ) -> Recommendation:
-        if len(ranked) < request.k:
-            reasons = [*reasons, Reason.SHORT_CATALOGUE]
+    def _answer(self, ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Recommendation:
+        request, reasons = ranked.request, ranked.reasons
+        if len(ranked.items) < request.k:
+            reasons = (*reasons, Reason.SHORT_CATALOGUE)
         recommendation = Recommendation(
             recommendation_id="rec_" + secrets.token_urlsafe(12),
-            strategy=strategy,
+            strategy=ranked.strategy,
             degraded=Reason.STORE_UNAVAILABLE in reasons,
-            reasons=tuple(dict.fromkeys(reasons)),
+            reasons=reasons,
             model_version=live.version if live is not None else None,
-            history_length=history_length,
+            history_length=ranked.history_length,
             items=tuple(
                 RankedItem(item_id, rank, score, attributes_of(item_id, view) if request.include_attributes else None)
-                for rank, (item_id, score) in enumerate(ranked, start=1)
+                for rank, (item_id, score) in enumerate(ranked.items, start=1)
             ),
         )
         self._log(request.owner, recommendation)

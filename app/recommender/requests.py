@@ -63,6 +63,26 @@ class RecommendationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A request and what the store holds of its owner, oldest first; nothing where the store did not answer."""
+
+    request: RecommendationRequest
+    events: Sequence[HistoryEvent]
+    store_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """Item ids with their scores in the order in which they are shown, and how they came about."""
+
+    request: RecommendationRequest
+    strategy: Strategy
+    reasons: tuple[Reason, ...]
+    history_length: int
+    items: list[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class RankedItem:
     """`rank` counts from 1; `score` falls with it, except where diversity or a pin moved items.
 

@@ -94,6 +94,46 @@ def test_fault_of_the_caller_is_named_with_its_place(
     assert (fault["pointer"], detail in fault["detail"]) == (pointer, True), fault
 
 
+def test_batch_answers_each_request_alone(client: Client) -> None:
+    client.post("/events", json=[{"user_id": "b1", "item_id": "i3"}, {"user_id": "b2", "item_id": "i9"}])
+    requests: list[Any] = [
+        {"user_id": "b1", "k": 2},
+        {"user_id": "b2", "k": 0},
+        {"user_id": "b2", "k": 3, "filter": {"not": eq("item_id", "i8")}},
+        {"history": ["i5"], "k": 1, "boosts": [{"filter": eq("yaer", 1), "factor": 2}]},
+        {"session_id": "nobody", "k": 1},
+        "what?",
+    ]
+    answer = client.post("/recommend/batch", json={"requests": requests})
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [ids(result) if "items" in result else result["errors"][0]["pointer"] for result in results] == [
+        ["i2", "i4"],
+        "/requests/1/k",
+        ["i7", "i6", "i5"],
+        "/requests/3/boosts/0/filter/field",
+        ["i9"],
+        "/requests/5",
+    ]
+    assert [result["status"] for result in results if "status" in result] == [422, 422, 422]
+    assert recommend(client, user_id="b1", k=2)["items"] == results[0]["items"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ('{"requests": []}', 422, "invalid_request"),
+        ('{"requests": [{}], "k": 1}', 422, "invalid_request"),
+        ("[]", 422, "invalid_request"),
+        ("{", 400, "invalid_json"),
+        (f'{{"requests": [{",".join(["{}"] * 257)}]}}', 413, "payload_too_large"),
+    ],
+)
+def test_batch_of_another_shape_is_refused_as_a_whole(client: Client, body: str, status: int, code: str) -> None:
+    answer = client.post("/recommend/batch", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
 def test_ten_thousand_candidates_are_taken(client: Client) -> None:
     assert ids(recommend(client, history=["i5"], candidates=[f"i{n}" for n in range(3, 10_003)], k=3)) == [
         "i4",

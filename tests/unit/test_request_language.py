@@ -3,15 +3,20 @@
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import InvalidRequest
+from app.ranking.ranker import ItemSequence, Ranker, Ranking
+from app.recommender import recommender
 from app.recommender.recommender import Recommender
 from app.recommender.requests import Boost, Pin, Reason, Recommendation, RecommendationRequest
 from app.state.event_log import ServedRecord
@@ -33,6 +38,11 @@ def model() -> LiveModel:
     """Twenty items, nearest to the newest first, popularity rising with the number."""
     with tempfile.TemporaryDirectory() as folder:
         return load_model(write_distance_artifact(Path(folder), num_items=NUM_ITEMS), history_cap=200)
+
+
+def asked(*history: str, **what: object) -> RecommendationRequest:
+    events = [HistoryEvent(item_id, "view", number) for number, item_id in enumerate(history)]
+    return RecommendationRequest(None, events, **what)  # type: ignore[arg-type]  # each test says what it asks
 
 
 class World:
@@ -58,10 +68,8 @@ class World:
 
     def record(self, record: ServedRecord) -> None: ...
 
-    def recommend(self, *history: str, **asked: object) -> Recommendation:
-        events = [HistoryEvent(item_id, "view", number) for number, item_id in enumerate(history)]
-        request = RecommendationRequest(None, events, **asked)  # type: ignore[arg-type]  # the tests say what they ask
-        coroutine = self.recommender.recommend(request)
+    def recommend(self, *history: str, **what: object) -> Recommendation:
+        coroutine = self.recommender.recommend(asked(*history, **what))
         try:
             coroutine.send(None)  # nothing here waits, so that the first step is the last one
         except StopIteration as done:
@@ -235,6 +243,59 @@ def test_filter_that_fits_no_item_is_the_callers_fault_and_says_where() -> None:
     with pytest.raises(InvalidRequest) as caught:
         World(model()).recommend("i10", k=2, boosts=boosts)
     assert caught.value.faults[0].pointer == "/boosts/1/filter/field"
+
+
+class CountingRanker:
+    """Ranks as another does, and keeps how many sequences came together."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self._ranker = ranker
+        self.batches: list[int] = []
+        self.num_items = ranker.num_items
+        self.item_vectors = ranker.item_vectors
+        self.score = ranker.score
+
+    def rank(
+        self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
+    ) -> list[Ranking]:
+        self.batches.append(len(sequences))
+        return self._ranker.rank(sequences, k, adjust_BV)
+
+
+REQUESTS = [
+    asked("i10", k=3, exclude_seen=True),
+    asked("i2", "i18", k=5, exclude_seen=False, filter=condition("year", "lt", FIRST_YEAR + 12)),
+    asked(k=4),  # popularity
+    asked("i5", k=2, filter=condition("yaer", "lt", 2000)),
+    asked("i7", k=1, pins=(Pin("i20", 1),)),
+    asked("i3", k=8, diversity=0.5, candidates=("i1", "i2", "i9")),
+]
+
+
+@pytest.mark.parametrize(("max_cells", "batches"), [(recommender.MAX_CELLS, [4]), (45, [2, 2])])
+async def test_requests_together_are_answered_as_each_alone_by_one_run(
+    monkeypatch: pytest.MonkeyPatch, max_cells: int, batches: list[int]
+) -> None:
+    """Of the six, one is not to be answered and one is for popularity; 45 cells take two rows of 21."""
+    monkeypatch.setattr(recommender, "MAX_CELLS", max_cells)
+    ranker = CountingRanker(model().ranker)
+    together = await World(replace(model(), ranker=ranker)).recommender.recommend_all(REQUESTS)
+    assert ranker.batches == batches
+    world = World(model())
+    for number, (request, answer) in enumerate(zip(REQUESTS, together, strict=True)):
+        if number == 3:
+            assert isinstance(answer, InvalidRequest)
+            continue
+        assert isinstance(answer, Recommendation)
+        alone = await world.recommender.recommend(request)
+        assert replace(answer, recommendation_id="") == replace(alone, recommendation_id="")
+
+
+async def test_requests_together_without_a_model_are_answered_as_each_alone(without_model: World) -> None:
+    together = await without_model.recommender.recommend_all(REQUESTS[:4])
+    assert isinstance(together[3], InvalidRequest)
+    assert isinstance(together[0], Recommendation)
+    assert ids(together[0]) == ["i3", "new", "i2"]
 
 
 @pytest.fixture

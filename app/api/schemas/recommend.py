@@ -6,12 +6,14 @@ from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from app.api.schemas.common import MAX_HISTORY, Body, EventTypeName, Id, Timestamp
 from app.api.schemas.filters import FilterField
+from app.api.schemas.problems import Problem
 
 MAX_CANDIDATES = 10_000
 MAX_EXCLUDED = 1000
 MAX_BOOSTS = 20
 MAX_PINS = 50
 MAX_K = 500
+MAX_REQUESTS = 256
 
 
 class HistoryItem(Body):
@@ -114,3 +116,15 @@ class RecommendAnswer(BaseModel):
     model_version: str | None
     history_length: int
     items: list[RankedItemAnswer]
+
+
+class RecommendBatchBody(Body):
+    """Up to 256 requests. (The route reads them one by one, so that each can fail alone.)"""
+
+    requests: list[RecommendBody] = Field(min_length=1, max_length=MAX_REQUESTS)
+
+
+class RecommendBatchAnswer(BaseModel):
+    """To each request, in their order, what `/recommend` would have answered: a recommendation or a problem."""
+
+    results: list[RecommendAnswer | Problem]
