@@ -15,6 +15,7 @@ from app.api.middleware import RequestContext
 from app.api.security import BodyLimit
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
+from app.ranking.batching import Batcher
 from app.recommender.recommender import Recommender
 from app.settings import Settings, load_settings
 from app.state.catalogue import Catalogue
@@ -98,7 +99,8 @@ def create_app(settings: Settings) -> FastAPI:
         prepare=catalogue.prepare,
         on_reload=telemetry.reload,
     )
-    recommender = Recommender(history, registry, catalogue, popularity, served)
+    batcher = Batcher()
+    recommender = Recommender(history, registry, catalogue, popularity, served, batcher)
 
     async def claim() -> None:
         await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
@@ -131,6 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
                 claiming = asyncio.create_task(claim_when_it_answers(), name="claim-store")
                 stack.callback(claiming.cancel)
             stack.push_async_callback(registry.stop)
+            stack.callback(batcher.close)
             await registry.start()
             catalogue.view(registry.live)  # so that the live items are put in the model's order as they are read
             await stack.enter_async_context(catalogue)

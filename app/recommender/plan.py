@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
+from app.ranking.batching import Query
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import boost
 from app.recommender.requests import Question, Reason, RecommendationRequest, Strategy
@@ -19,13 +20,17 @@ from app.state.catalogue import CatalogueView
 POOL = 10
 MAX_POOL = 500
 """Diversity chooses from the best `POOL` · k items, at most `MAX_POOL`."""
+MAX_HIDDEN = 300
+"""Up to so many unavailable items are passed over in a longer ranking, which costs less than a row as wide as the
+catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One request over one model and one state of the catalogue.
 
-    adjust_V: added to the scores, −inf hides, None changes nothing. `pins` are hidden in it, for each has its place.
+    adjust_V: added to the scores, −inf hides; None adds nothing. Made only where a request restricts or boosts items.
+    hidden: further item indices that must not be ranked; `pins` are among them, for each has its place.
     pins: item index by position.
     """
 
@@ -35,6 +40,7 @@ class Plan:
     num_events: int
     sequence: ItemSequence
     adjust_V: NDArray[np.float32] | None
+    hidden: frozenset[int]
     pins: dict[int, int]
     reasons: tuple[Reason, ...]
 
@@ -48,6 +54,17 @@ class Plan:
         k = self.request.k
         return max(k, min(POOL * k, MAX_POOL)) if self.request.diversity > 0 else k
 
+    @property
+    def query(self) -> Query:
+        """What the model is asked, in the columns that it has: of the items added live it may know fewer."""
+        num_columns = self.live.ranker.num_items + 1
+        adjust_V, hidden = self.adjust_V, self.hidden
+        if self.view.num_items >= num_columns:
+            hidden = frozenset(index for index in hidden if index < num_columns)
+        if adjust_V is not None and len(adjust_V) != num_columns:
+            adjust_V = np.pad(adjust_V[:num_columns], (0, max(0, num_columns - len(adjust_V))), constant_values=-np.inf)
+        return Query(self.sequence, self.num_ranked, hidden, adjust_V)
+
 
 def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     """Raises InvalidRequest for a filter that does not fit the catalogue."""
@@ -59,48 +76,49 @@ def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
         reasons.append(Reason.STORE_UNAVAILABLE)
     elif not sequence.items:
         reasons.append(Reason.UNKNOWN_USER if request.owner and not events else Reason.NO_KNOWN_ITEM)
-    adjust_V = _restricted(request, view)
     if request.candidates is not None and any(view.index_of(item_id) is None for item_id in request.candidates):
         reasons.append(Reason.UNKNOWN_CANDIDATES)
-    gone = _indices(request.exclude_items, view)
-    pins = _pins(request, view, adjust_V, gone)
+    adjust_V = _restricted(request, view)
+    hidden = _indices(request.exclude_items, view)
+    if adjust_V is None:
+        hidden.update(view.hidden_items.tolist())
+    pins = _pins(request, view, adjust_V, hidden)
     if len(pins) < len(request.pins):
         reasons.append(Reason.PIN_LEFT_OUT)
     if request.exclude_seen if request.exclude_seen is not None else live.manifest.exclude_seen:
-        gone |= _indices((event.item_id for event in events), view)
-    gone.update(pins.values())
-    if gone or request.boosts:
-        if adjust_V is None:
-            adjust_V = np.zeros(view.num_items + 1, dtype=np.float32)
-        adjust_V[list(gone)] = -np.inf
-        for place, each in enumerate(request.boosts):
-            boost(adjust_V, view.mask(each.filter, pointer=f"/boosts/{place}/filter"), each.factor)
-    return Plan(request, live, view, len(events), sequence, adjust_V, pins, tuple(reasons))
+        hidden |= _indices((event.item_id for event in events), view)
+    hidden.update(pins.values())
+    return Plan(request, live, view, len(events), sequence, adjust_V, frozenset(hidden), pins, tuple(reasons))
 
 
 def _restricted(request: RecommendationRequest, view: CatalogueView) -> NDArray[np.float32] | None:
-    """0 for the items that are available, that the filter lets through and that are candidates; −inf for the others."""
+    """Logarithms of the boosts for items that are available, candidates and let through by the filter; −inf for others.
+
+    None where nothing of the kind is asked and few items are unavailable.
+    """
     if request.candidates is not None:
         adjust_V = np.full(view.num_items + 1, -np.inf, dtype=np.float32)
         adjust_V[list(_indices(request.candidates, view))] = 0.0
-    elif request.filter is not None or len(view.hidden_items):
+    elif request.filter is not None or request.boosts or len(view.hidden_items) > MAX_HIDDEN:
         adjust_V = np.zeros(view.num_items + 1, dtype=np.float32)
     else:
         return None
     if request.filter is not None:
         adjust_V[~view.mask(request.filter, pointer="/filter")] = -np.inf
     adjust_V[view.hidden_items] = -np.inf
+    for place, each in enumerate(request.boosts):
+        boost(adjust_V, view.mask(each.filter, pointer=f"/boosts/{place}/filter"), each.factor)
     return adjust_V
 
 
 def _pins(
-    request: RecommendationRequest, view: CatalogueView, adjust_V: NDArray[np.float32] | None, gone: set[int]
+    request: RecommendationRequest, view: CatalogueView, adjust_V: NDArray[np.float32] | None, hidden: set[int]
 ) -> dict[int, int]:
     """Item indices by position, of the pins whose item may come."""
     pins = {}
     for pin in request.pins:
         index = view.index_of(pin.item_id)
-        if index is not None and index not in gone and (adjust_V is None or adjust_V[index] == 0):
+        if index is not None and index not in hidden and (adjust_V is None or adjust_V[index] != -np.inf):
             pins[pin.position] = index
     return pins
 

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError, StoreUnavailable
-from app.recommender.ranked import rank_each
+from app.ranking.batching import MAX_SCORES, Batcher
+from app.recommender.counters import rank_by_counters
+from app.recommender.plan import make_plan
+from app.recommender.ranked import listed, popularity, rank_each
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
 from app.state.history import HistoryEvent, Owner
-
-MAX_CELLS = 2**24
-"""Requests times items that are ranked at once: 64 MiB of adjustments."""
 
 
 class Histories(Protocol):
@@ -63,12 +63,14 @@ class Recommender:
         catalogue: Catalogues,
         popular: PopularItems,
         served: ServedLog,
+        batcher: Batcher,
     ) -> None:
         self._histories = histories
         self._models = models
         self._catalogue = catalogue
         self._popular = popular
         self._served = served
+        self._batcher = batcher
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -79,22 +81,26 @@ class Recommender:
         question = await self._question(request)
         live = self._models.live  # once: a reload between two reads would mix two vocabularies
         view = self._catalogue.view(live)
-        (outcome,) = rank_each([question], live, view, () if live is not None else await self._counted())
-        if isinstance(outcome, RequestError):
-            raise outcome
-        return self._answer(outcome, live, view)
+        if live is None:
+            return self._answer(rank_by_counters(question, view, await self._counted()), live, view)
+        plan = make_plan(question, live, view)
+        if plan.strategy == "model":
+            ranking = await self._batcher.rank(live.ranker, plan.query)
+        else:
+            ranking = popularity(plan)
+        return self._answer(listed(plan, ranking), live, view)
 
     async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]:
         """What `recommend` would answer to each, or raise.
 
-        One round trip to the store and one run of the model; more runs where the catalogue is so large that what the
-        requests hide and boost would not fit in memory.
+        One round trip to the store and one run of the model; more runs where the catalogue is so large that one would
+        take too much memory.
         """
         questions = await asyncio.gather(*(self._question(request) for request in requests))
         live = self._models.live
         view = self._catalogue.view(live)
         counted = () if live is not None else await self._counted()
-        at_once = max(1, MAX_CELLS // (view.num_items + 1))
+        at_once = max(1, MAX_SCORES // (view.num_items + 1))
         answers: list[Recommendation | RequestError] = []
         for start in range(0, len(questions), at_once):
             # In a thread: other requests have their turn meanwhile.

@@ -7,6 +7,7 @@ import pytest
 
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import StoreUnavailable
+from app.ranking.batching import Batcher
 from app.recommender.recommender import Recommender
 from app.recommender.requests import Reason, Recommendation, RecommendationRequest
 from app.recommender.sequences import encode
@@ -69,7 +70,9 @@ def ids(recommendation: Recommendation) -> list[str]:
 
 
 async def test_newest_event_decides_and_seen_items_stay_away(model: LiveModel) -> None:
-    recommender = Recommender(Histories({USER: events("i1", "i4")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(
+        Histories({USER: events("i1", "i4")}), Models(model), Items(), Counters(), Served(), Batcher()
+    )
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=4))
     assert ids(answer) == ["i3", "i5", "i2", "i6"]
     assert [item.score for item in answer.items] == [-1.0, -1.0, -2.0, -2.0]
@@ -82,13 +85,13 @@ async def test_newest_event_decides_and_seen_items_stay_away(model: LiveModel) -
 async def test_request_overrides_whether_seen_items_come_back(
     model: LiveModel, exclude_seen: bool | None, first: str
 ) -> None:
-    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=1, exclude_seen=exclude_seen))
     assert ids(answer) == [first]
 
 
 async def test_excluded_items_never_come_back(model: LiveModel) -> None:
-    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(
         RecommendationRequest(USER, None, k=2, exclude_items=frozenset({"i3", "i5", "unknown"}))
     )
@@ -96,7 +99,9 @@ async def test_excluded_items_never_come_back(model: LiveModel) -> None:
 
 
 async def test_items_that_the_model_does_not_know_are_passed_over(model: LiveModel) -> None:
-    recommender = Recommender(Histories({USER: events("i4", "new")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(
+        Histories({USER: events("i4", "new")}), Models(model), Items(), Counters(), Served(), Batcher()
+    )
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=1))
     assert (ids(answer), answer.strategy, answer.history_length) == (["i3"], "model", 2)
 
@@ -107,34 +112,34 @@ async def test_items_that_the_model_does_not_know_are_passed_over(model: LiveMod
 async def test_without_a_known_item_the_artifacts_popularity_answers(
     model: LiveModel, history: list[HistoryEvent], reason: Reason
 ) -> None:
-    recommender = Recommender(Histories({USER: history}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: history}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     assert (ids(answer), answer.strategy, answer.reasons) == (["i9", "i8"], "popular", (reason,))
     assert answer.items[0].score == 90.0
 
 
 async def test_without_a_model_the_stores_counters_answer_and_the_list_may_be_short() -> None:
-    recommender = Recommender(Histories({USER: events("i1")}), Models(None), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i1")}), Models(None), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=3, exclude_seen=True))
     assert (ids(answer), answer.model_version) == (["new", "i2"], None)
     assert answer.reasons == (Reason.NO_MODEL, Reason.SHORT_CATALOGUE)
 
 
 async def test_without_the_store_the_answer_comes_all_the_same(model: LiveModel) -> None:
-    recommender = Recommender(NoStore(), Models(model), Items(), NoStore(), Served())
+    recommender = Recommender(NoStore(), Models(model), Items(), NoStore(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     assert (ids(answer), answer.degraded, answer.reasons) == (["i9", "i8"], True, (Reason.STORE_UNAVAILABLE,))
 
 
 async def test_without_store_and_model_an_empty_answer_names_both() -> None:
-    recommender = Recommender(NoStore(), Models(None), Items(), NoStore(), Served())
+    recommender = Recommender(NoStore(), Models(None), Items(), NoStore(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     assert answer.reasons == (Reason.STORE_UNAVAILABLE, Reason.NO_MODEL, Reason.SHORT_CATALOGUE)
     assert ids(answer) == []
 
 
 async def test_given_history_needs_no_store(model: LiveModel) -> None:
-    recommender = Recommender(NoStore(), Models(model), Items(), NoStore(), Served())
+    recommender = Recommender(NoStore(), Models(model), Items(), NoStore(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(None, events("i1", "i4"), k=2))
     assert (ids(answer), answer.degraded) == (["i3", "i5"], False)
 
@@ -143,11 +148,11 @@ async def test_events_that_are_only_counted_are_not_read(model: LiveModel) -> No
     history = events("i4") + events("i9", event_type="impression")
     for recommender, request in (
         (
-            Recommender(NoStore(), Models(model), Items(), NoStore(), Served()),
+            Recommender(NoStore(), Models(model), Items(), NoStore(), Served(), Batcher()),
             RecommendationRequest(None, history, k=1),
         ),
         (
-            Recommender(Histories({USER: history}), Models(model), Items(), Counters(), Served()),
+            Recommender(Histories({USER: history}), Models(model), Items(), Counters(), Served(), Batcher()),
             RecommendationRequest(USER, None, k=1),
         ),
     ):
@@ -155,13 +160,13 @@ async def test_events_that_are_only_counted_are_not_read(model: LiveModel) -> No
 
 
 async def test_short_catalogue_is_named_when_fewer_than_k_are_eligible(model: LiveModel) -> None:
-    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=9))
     assert (len(answer.items), answer.reasons) == (8, (Reason.SHORT_CATALOGUE,))
 
 
 async def test_attributes_come_only_when_asked_for(model: LiveModel) -> None:
-    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
     with_them = await recommender.recommend(RecommendationRequest(USER, None, k=1, include_attributes=True))
     without = await recommender.recommend(RecommendationRequest(USER, None, k=1))
     assert with_them.items[0].attributes == {"title": "Film i3", "year": 1992, "genres": ["Drama"]}
@@ -170,7 +175,7 @@ async def test_attributes_come_only_when_asked_for(model: LiveModel) -> None:
 
 async def test_every_answer_is_logged_as_it_was_served(model: LiveModel) -> None:
     served = Served()
-    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), served)
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), served, Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     (record,) = served
     assert (record.recommendation_id, record.owner) == (answer.recommendation_id, USER)
@@ -191,7 +196,7 @@ async def test_swapped_model_is_used_whole_by_the_next_request(tmp_path: Path, m
     reversed_ids = [f"i{index}" for index in range(9, 0, -1)]
     other = load_model(write_distance_artifact(tmp_path, "distance-2", item_ids=reversed_ids), history_cap=200)
     models = Models(model)
-    recommender = Recommender(Histories({USER: events("i9")}), models, Items(), Counters(), Served())
+    recommender = Recommender(Histories({USER: events("i9")}), models, Items(), Counters(), Served(), Batcher())
     assert ids(await recommender.recommend(RecommendationRequest(USER, None, k=2))) == ["i8", "i7"]
     models.live = other
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))

@@ -1,5 +1,6 @@
 """What a request may ask of a ranking, over the distance model: the expected lists come from plain loops or by eye."""
 
+import asyncio
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import InvalidRequest
+from app.ranking.batching import Batcher
 from app.ranking.ranker import ItemSequence, Ranker, Ranking
 from app.recommender import recommender
 from app.recommender.recommender import Recommender
@@ -55,7 +57,7 @@ class World:
         records = {item_id: ItemRecord(available=False).encode() for item_id in unavailable}
         records |= {item_id: ItemRecord(attributes=attributes).encode() for item_id, attributes in added.items()}
         self._view = CatalogueView.of_model(live, MASKS).with_records(records)
-        self.recommender = Recommender(self, self, self, self, self)
+        self.recommender = Recommender(self, self, self, self, self, Batcher())
 
     def view(self, model: LiveModel | None) -> CatalogueView:
         return self._view
@@ -69,13 +71,7 @@ class World:
     def record(self, record: ServedRecord) -> None: ...
 
     def recommend(self, *history: str, **what: object) -> Recommendation:
-        coroutine = self.recommender.recommend(asked(*history, **what))
-        try:
-            coroutine.send(None)  # nothing here waits, so that the first step is the last one
-        except StopIteration as done:
-            answer: Recommendation = done.value
-            return answer
-        raise AssertionError("the recommender waited for something")
+        return asyncio.run(self.recommender.recommend(asked(*history, **what)))
 
 
 def ids(answer: Recommendation) -> list[str]:
@@ -124,6 +120,7 @@ SOME_IDS = st.sets(st.sampled_from([*IDS, "unknown"]), max_size=8)
     excluded=SOME_IDS,
     exclude_seen=st.booleans(),
     unavailable=st.sets(st.sampled_from(IDS), max_size=5),
+    num_added=st.integers(0, 2),
     k=st.integers(1, NUM_ITEMS + 3),
 )
 def test_k_items_come_back_whenever_k_are_eligible_and_no_other_ever_does(
@@ -133,11 +130,14 @@ def test_k_items_come_back_whenever_k_are_eligible_and_no_other_ever_does(
     excluded: set[str],
     exclude_seen: bool,
     unavailable: set[str],
+    num_added: int,
     k: int,
 ) -> None:
+    """An item that was added live is ranked by popularity, behind all others; this model has no vector of it."""
+    added = range(NUM_ITEMS + 1, NUM_ITEMS + 1 + num_added)
     eligible = [
         number
-        for number in range(1, NUM_ITEMS + 1)
+        for number in [*range(1, NUM_ITEMS + 1), *(added if not history else ())]
         if (case is None or case[1](number))
         and (candidates is None or f"i{number}" in candidates)
         and f"i{number}" not in excluded | unavailable | (set(history) if exclude_seen else set())
@@ -146,8 +146,9 @@ def test_k_items_come_back_whenever_k_are_eligible_and_no_other_ever_does(
         newest = int(history[-1][1:])
         eligible.sort(key=lambda number: (abs(number - newest), number))
     else:
-        eligible.sort(reverse=True)  # popularity rises with the number
-    answer = World(model(), sorted(unavailable)).recommend(
+        eligible.sort(key=lambda number: (number > NUM_ITEMS, -number if number <= NUM_ITEMS else number))
+    attributes = {f"i{number}": {"year": FIRST_YEAR - 1 + number} for number in added}
+    answer = World(model(), sorted(unavailable), **attributes).recommend(
         *history,
         k=k,
         filter=case[0] if case is not None else None,
@@ -272,12 +273,12 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize(("max_cells", "batches"), [(recommender.MAX_CELLS, [4]), (45, [2, 2])])
+@pytest.mark.parametrize(("max_scores", "batches"), [(recommender.MAX_SCORES, [4]), (45, [2, 2])])
 async def test_requests_together_are_answered_as_each_alone_by_one_run(
-    monkeypatch: pytest.MonkeyPatch, max_cells: int, batches: list[int]
+    monkeypatch: pytest.MonkeyPatch, max_scores: int, batches: list[int]
 ) -> None:
-    """Of the six, one is not to be answered and one is for popularity; 45 cells take two rows of 21."""
-    monkeypatch.setattr(recommender, "MAX_CELLS", max_cells)
+    """Of the six, one is not to be answered and one is for popularity; 45 scores are two rows of 21."""
+    monkeypatch.setattr(recommender, "MAX_SCORES", max_scores)
     ranker = CountingRanker(model().ranker)
     together = await World(replace(model(), ranker=ranker)).recommender.recommend_all(REQUESTS)
     assert ranker.batches == batches
