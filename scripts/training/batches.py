@@ -8,6 +8,7 @@ Shapes: B batch, L length.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,17 @@ from scripts.training.interactions import Interactions
 
 @dataclass(frozen=True)
 class Batch:
-    """Input items and the item that follows each: int64, padded with 0 on the right.
+    """Input items and the item that follows each, with the times and event types of the former and the event types of
+    the latter: int64, padded with 0 on the right.
 
     Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9.
     """
 
     items_BL: NDArray[np.int64]
     targets_BL: NDArray[np.int64]
+    timestamps_ms_BL: NDArray[np.int64]
+    event_types_BL: NDArray[np.int64]
+    target_types_BL: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,23 @@ def epoch_batches(
         begin += size
     for number in rng.permutation(len(slices)):
         chosen = by_length[slices[number]]
-        yield _batch(interactions.items, windows.starts[chosen], windows.lengths[chosen])
+        yield _batch(interactions, windows.starts[chosen], windows.lengths[chosen])
 
 
-def _batch(items: NDArray[np.int32], starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> Batch:
+def _batch(interactions: Interactions, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> Batch:
     column_L = np.arange(lengths_B.max())
-    place_BL = starts_B[:, None] + column_L
     inside_BL = column_L < lengths_B[:, None]
-    last = len(items) - 1
+    last = len(interactions) - 1
+    place_BL = np.minimum(starts_B[:, None] + column_L, last)
+    next_BL = np.minimum(place_BL + 1, last)
+
+    def gathered(values: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(inside_BL, values[places], 0).astype(np.int64)
+
     return Batch(
-        items_BL=np.where(inside_BL, items[np.minimum(place_BL, last)], 0).astype(np.int64),
-        targets_BL=np.where(inside_BL, items[np.minimum(place_BL + 1, last)], 0).astype(np.int64),
+        items_BL=gathered(interactions.items, place_BL),
+        targets_BL=gathered(interactions.items, next_BL),
+        timestamps_ms_BL=gathered(interactions.timestamps_ms, place_BL),
+        event_types_BL=gathered(interactions.event_types, place_BL),
+        target_types_BL=gathered(interactions.event_types, next_BL),
     )

@@ -7,10 +7,14 @@ too (SwiGLU, Shazeer, 2020).
 Shapes: B batch, L length, D embedding, H heads.
 """
 
+import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from scripts.training.relative_bias import Relations, RelativeBias
 
 Layer = Literal["prenorm", "ligr"]
 
@@ -25,24 +29,23 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """Every position looks at itself and at those before it."""
+    def forward(self, x_BLD: Tensor, bias_BHLL: Tensor | None = None) -> Tensor:
+        """Every position looks at itself and at those before it; the bias is added to its scores."""
         key, value = self.key_value(x_BLD).chunk(2, dim=-1)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(self.query(x_BLD)), self._heads(key), self._heads(value), is_causal=True
-        )
-        return self._merged(mixed)
+        heads = self._heads(self.query(x_BLD)), self._heads(key), self._heads(value)
+        if bias_BHLL is None:
+            return self._merged(F.scaled_dot_product_attention(*heads, is_causal=True))
+        column_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        return self._merged(_biased_attention(*heads, bias_BHLL.masked_fill(column_L > column_L[:, None], -math.inf)))
 
-    def at_last(self, x_BLD: Tensor, last_B1D: Tensor, visible_BL: Tensor) -> Tensor:
+    def at_last(self, x_BLD: Tensor, last_B1D: Tensor, visible_BL: Tensor, bias_BH1L: Tensor | None = None) -> Tensor:
         """(B, 1, D): one position, given in `last_B1D`, looks at all columns that `visible_BL` marks."""
         key, value = self.key_value(x_BLD).chunk(2, dim=-1)
-        mixed = F.scaled_dot_product_attention(
-            self._heads(self.query(last_B1D)),
-            self._heads(key),
-            self._heads(value),
-            attn_mask=visible_BL[:, None, None, :],
-        )
-        return self._merged(mixed)
+        heads = self._heads(self.query(last_B1D)), self._heads(key), self._heads(value)
+        mask_B11L = visible_BL[:, None, None, :]
+        if bias_BH1L is None:
+            return self._merged(F.scaled_dot_product_attention(*heads, attn_mask=mask_B11L))
+        return self._merged(_biased_attention(*heads, bias_BH1L.masked_fill(~mask_B11L, -math.inf)))
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         batch, length, dim = x_BLD.shape
@@ -51,6 +54,13 @@ class Attention(nn.Module):
     def _merged(self, x_BHLd: Tensor) -> Tensor:
         merged: Tensor = self.output(x_BHLd.transpose(1, 2).flatten(-2))
         return merged
+
+
+def _biased_attention(query_BHQd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, bias_BHQL: Tensor) -> Tensor:
+    """Step by step: torch's fused kernel has no gradient for the bias, and the exporter no form of it."""
+    scores_BHQL = query_BHQd @ key_BHLd.transpose(-2, -1) / math.sqrt(query_BHQd.shape[-1])
+    mixed_BHQd: Tensor = (scores_BHQL + bias_BHQL).softmax(dim=-1) @ value_BHLd
+    return mixed_BHQd
 
 
 class FeedForward(nn.Module):
@@ -73,7 +83,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer; `temporal` is a module that the sequence passes through before."""
+    """One layer; `temporal` is a module that the sequence passes through before, `bias` what attention knows of pairs
+    of events."""
 
     def __init__(
         self,
@@ -84,10 +95,12 @@ class Block(nn.Module):
         expansion: int,
         dropout: float,
         temporal: nn.Module | None,
+        bias: RelativeBias | None = None,
     ) -> None:
         """expansion: width of the feed-forward layer in multiples of `dim`."""
         super().__init__()
         self.temporal = temporal
+        self.bias = bias
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, num_heads)
         self.feed_forward_norm = nn.LayerNorm(dim)
@@ -96,18 +109,22 @@ class Block(nn.Module):
         self.feed_forward_gate = nn.Linear(dim, dim) if layer == "ligr" else None
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, relations: Relations | None) -> Tensor:
+        """`relations` are those between all positions; None where there is no bias."""
         if self.temporal is not None:
             x_BLD = self.temporal(x_BLD)
-        attended_BLD = self.attention(self.attention_norm(x_BLD))
+        bias_BHLL = None if self.bias is None else self.bias(relations)
+        attended_BLD = self.attention(self.attention_norm(x_BLD), bias_BHLL)
         return self._transformed(x_BLD, attended_BLD)
 
-    def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor) -> Tensor:
-        """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only."""
+    def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor, relations: Relations | None) -> Tensor:
+        """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only; `relations` are those
+        between it and all columns."""
         if self.temporal is not None:
             x_BLD = self.temporal(x_BLD)
         h_BLD = self.attention_norm(x_BLD)
-        attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL)
+        bias_BH1L = None if self.bias is None else self.bias(relations)
+        attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL, bias_BH1L)
         return self._transformed(at_column(x_BLD, last_B), attended_B1D)
 
     def _transformed(self, x_BLD: Tensor, attended_BLD: Tensor) -> Tensor:

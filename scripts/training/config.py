@@ -28,6 +28,9 @@ class TrainingConfig:
     """Model, loss and optimisation of one run.
 
     max_length     steps of a history that the model reads
+    position_embedding  added to each item: how many steps it lies before the newest
+    position_bias  a learnt number per head for the steps between two events is added to their attention score
+    time_bias      the same for the time between them, in buckets that grow with it; needs times that are a clock
     layer          plain residual blocks, or gated ones (ligr); the feed-forward layer is expansion · dim wide
     dropout        of embeddings and of what each layer adds
     temporal       module after the attention blocks or inside each of them (temporal_place); its convolution sees as
@@ -58,6 +61,9 @@ class TrainingConfig:
     dim: int = 64
     num_blocks: int = 2
     num_heads: int = 2
+    position_embedding: bool = True
+    position_bias: bool = False
+    time_bias: bool = False
     layer: Layer = "prenorm"
     expansion: int = 4
     dropout: float = 0.2

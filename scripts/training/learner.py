@@ -22,7 +22,13 @@ class Learner:
 
     def __init__(self, config: TrainingConfig, data: PreparedData, learnt_from: Interactions) -> None:
         """`data` tell what items there are and what is known of them; `learnt_from` are the events that batches are
-        made of."""
+        made of.
+
+        Raises:
+            RunError: no CUDA device where one is asked for, or a bias of time over data without a clock.
+        """
+        if config.time_bias and not data.has_clock:
+            raise RunError("time_bias needs times that are a clock, these data have only an order; set time_bias=false")
         self.config = config
         self.device = _device(config.device)
         torch.manual_seed(config.seed)

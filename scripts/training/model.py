@@ -22,9 +22,11 @@ from torch.nn import functional as F
 
 from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTable
 from scripts.training.blocks import Block, Layer, at_column
+from scripts.training.relative_bias import Relations, RelativeBias, time_buckets
 from scripts.training.temporal import Temporal, TemporalPlace, temporal_module
 
 Head = Literal["linear", "mlp"]
+ContextInput = Literal["timestamps_ms"]
 Similarity = Literal["inner", "cosine"]
 Attributes = Literal["none", "embedding", "auxiliary", "both"]
 
@@ -38,6 +40,9 @@ class ModelConfig:
     dim: int = 64
     num_blocks: int = 2
     num_heads: int = 2
+    position_embedding: bool = True
+    position_bias: bool = False
+    time_bias: bool = False
     layer: Layer = "prenorm"
     expansion: int = 4
     dropout: float = 0.2
@@ -49,6 +54,11 @@ class ModelConfig:
     tied: bool = True
     similarity: Similarity = "inner"
     temperature: float = 1.0
+
+    @property
+    def context_inputs(self) -> tuple[ContextInput, ...]:
+        """What a model of this shape reads of a `Context`, in the order of the graph's inputs."""
+        return ("timestamps_ms",) if self.time_bias else ()
 
     def __post_init__(self) -> None:
         sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.expansion)
@@ -108,7 +118,7 @@ class SequenceModel(nn.Module):
         self.item_embedding = nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         # Where it is tied, what is scored is what is read.
         self.input_embedding = None if config.tied else nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
-        self.position_embedding = nn.Embedding(config.max_length, config.dim)
+        self.position_embedding = nn.Embedding(config.max_length, config.dim) if config.position_embedding else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(
@@ -118,6 +128,7 @@ class SequenceModel(nn.Module):
                 expansion=config.expansion,
                 dropout=config.dropout,
                 temporal=_temporal(config) if config.temporal_place == "inside" else None,
+                bias=_bias(config),
             )
             for _ in range(config.num_blocks)
         )
@@ -191,8 +202,9 @@ class SequenceModel(nn.Module):
     def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
         x_BLD = self._embedded(items_BL, vectors_BLD, context)
+        relations = self._relations(items_BL, context)
         for block in self.blocks:
-            x_BLD = block(x_BLD)
+            x_BLD = block(x_BLD, relations)
         return self._headed(x_BLD)
 
     def last_state(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
@@ -200,15 +212,17 @@ class SequenceModel(nn.Module):
         column 0."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
         x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+        relations = self._relations(items_BL, context)
         for block in self.blocks[:-1]:
-            x_BLD = block(x_BLD)
+            x_BLD = block(x_BLD, relations)
         if self.temporal is not None:
             # The temporal module reads the last block at every position.
-            return at_column(self._headed(self.blocks[-1](x_BLD)), last_B).squeeze(1)
+            return at_column(self._headed(self.blocks[-1](x_BLD, relations)), last_B).squeeze(1)
         column_L = torch.arange(items_BL.shape[1], device=items_BL.device)
         last_block = self.blocks[-1]
         assert isinstance(last_block, Block)  # noqa: S101 - ModuleList forgets the type of what it holds
-        return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None])).squeeze(1)
+        from_last = self._relations(items_BL, context, last_B)
+        return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None], from_last)).squeeze(1)
 
     def next_scores(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """See `NextItemModel`."""
@@ -227,12 +241,27 @@ class SequenceModel(nn.Module):
         return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
 
     def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor, _context: Context) -> Tensor:
-        length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
-        # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
-        distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
-        scaled_BLD = vectors_BLD * math.sqrt(self.config.dim)
-        embedded: Tensor = self.dropout(scaled_BLD + self.position_embedding(distance_BL))
+        x_BLD = vectors_BLD * math.sqrt(self.config.dim)
+        if self.position_embedding is not None:
+            length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
+            # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
+            distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
+            x_BLD = x_BLD + self.position_embedding(distance_BL)
+        embedded: Tensor = self.dropout(x_BLD)
         return embedded
+
+    def _relations(self, items_BL: Tensor, context: Context, looking_B: Tensor | None = None) -> Relations | None:
+        """Between all columns, or from one of each row to all; None where no block asks."""
+        if not (self.config.position_bias or self.config.time_bias):
+            return None
+        column_L = torch.arange(items_BL.shape[1], device=items_BL.device)
+        looking = column_L[None, :] if looking_B is None else looking_B[:, None]
+        buckets = None
+        if self.config.time_bias and context.timestamps_ms_BL is not None:
+            times_ms_BL = context.timestamps_ms_BL
+            looking_ms = times_ms_BL if looking_B is None else times_ms_BL.gather(1, looking_B[:, None])
+            buckets = time_buckets(looking_ms, times_ms_BL)
+        return Relations((looking[:, :, None] - column_L).clamp(min=0), buckets)
 
     def _headed(self, x_BLD: Tensor) -> Tensor:
         if self.temporal is not None:
@@ -252,6 +281,14 @@ def padding_bias(item_vectors_VD: Tensor) -> Tensor:
 
 def _temporal(config: ModelConfig) -> nn.Module | None:
     return temporal_module(config.temporal, dim=config.dim, kernel_sizes=config.kernel_sizes, dropout=config.dropout)
+
+
+def _bias(config: ModelConfig) -> RelativeBias | None:
+    if not (config.position_bias or config.time_bias):
+        return None
+    return RelativeBias(
+        config.num_heads, config.max_length, with_steps=config.position_bias, with_times=config.time_bias
+    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
 from scripts.training.full_softmax import fast_precision
 from scripts.training.losses import attribute_softmax, cross_entropy, gbce
-from scripts.training.model import SequenceModel
+from scripts.training.model import Context, SequenceModel
 from scripts.training.negatives import NegativeSampler
 from scripts.training.sampled_softmax import sampled_softmax
 
@@ -37,11 +37,12 @@ class Objective:
         """A mean over the targets of the batch; `generator`, of the model's device, draws the negatives."""
         items_BL = torch.from_numpy(batch.items_BL).to(generator.device)
         targets_BL = torch.from_numpy(batch.targets_BL).to(generator.device)
+        context = _context(model, batch, generator.device)
         has_target_BL = targets_BL != 0
         targets_T = targets_BL[has_target_BL]
         if self._config.loss == "cross_entropy":
             vectors_VD = model.item_vectors()
-            states_TD = model(items_BL, vectors_VD)[has_target_BL]
+            states_TD = model(items_BL, vectors_VD, context)[has_target_BL]
             loss = self._full_loss(states_TD, targets_T, vectors_VD)
         else:
             negatives_N = self._negatives.draw(targets_T, generator)
@@ -49,7 +50,7 @@ class Objective:
             # items costs no more than a small one.
             vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
             inputs_BLD = model.input_vectors(read_BL if model.config.tied else items_BL, vectors_UD)
-            states_TD = model.states(items_BL, inputs_BLD)[has_target_BL]
+            states_TD = model.states(items_BL, inputs_BLD, context)[has_target_BL]
             loss = self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
         if model.attribute_head is not None and self._config.auxiliary_weight > 0:
             loss = loss + self._config.auxiliary_weight * _attribute_loss(model, states_TD, targets_T)
@@ -81,6 +82,14 @@ class Objective:
             )
         calibration = 0.0 if config.loss == "bce" else config.calibration
         return gbce(states_TD, wanted_T, vectors_UD, unwanted_N, num_items=self._num_items, calibration=calibration)
+
+
+def _context(model: SequenceModel, batch: Batch, device: torch.device) -> Context:
+    """What the model reads besides items, and nothing else."""
+    inputs = model.config.context_inputs
+    return Context(
+        timestamps_ms_BL=torch.from_numpy(batch.timestamps_ms_BL).to(device) if "timestamps_ms" in inputs else None
+    )
 
 
 def _named(

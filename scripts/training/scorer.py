@@ -10,7 +10,7 @@ from torch import nn
 from app.ranking.ranker import ItemSequence
 from scripts.training.evaluation import evaluate
 from scripts.training.interactions import Cases, PreparedData
-from scripts.training.model import NextItemModel
+from scripts.training.model import Context, ModelConfig, NextItemModel
 
 
 class ModelScorer:
@@ -27,7 +27,8 @@ class ModelScorer:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
         items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
         with torch.inference_mode():
-            scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD)
+            context = context_of(histories, self._model.config, self._device)
+            scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD, context)
             scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
 
@@ -44,6 +45,14 @@ def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str
         with_coverage=False,
     )
     return result.metrics
+
+
+def context_of(histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device) -> Context:
+    """What a model of this shape reads of histories besides their items."""
+    times_ms_BL = None
+    if "timestamps_ms" in config.context_inputs:
+        times_ms_BL = pad_items([history.timestamps_ms for history in histories], config.max_length).to(device)
+    return Context(timestamps_ms_BL=times_ms_BL)
 
 
 def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.model import Context, ModelConfig, SequenceModel
 
 NUM_ITEMS, MAX_LENGTH = 50, 12
 VARIANTS: list[dict[str, Any]] = [
@@ -16,6 +17,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)},
     {"temporal": "gru", "temporal_place": "inside"},
     {"layer": "ligr", "expansion": 2},
+    {"position_bias": True, "position_embedding": False},
+    {"position_bias": True, "time_bias": True, "temporal": "conv"},
+    {"time_bias": True},
     {"tied": False},
     {"similarity": "cosine", "temperature": 0.1},
 ]
@@ -34,13 +38,34 @@ def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
         yield model
 
 
+def context(items: Tensor, *, moved_from: int = MAX_LENGTH) -> Context:
+    """Ever longer intervals between events, minutes at first and then days; with `moved_from`, later events a week
+    later."""
+    column = torch.arange(items.shape[1])
+    times_ms = 1_700_000_000_000 + 60_000 * column**4 + (column >= moved_from) * 604_800_000
+    return Context(timestamps_ms_BL=torch.where(items != 0, times_ms, 0))
+
+
+def full_pass(model: SequenceModel, items: Tensor, moved_from: int = MAX_LENGTH) -> Tensor:
+    states: Tensor = model(items, model.item_vectors(), context(items, moved_from=moved_from))
+    return states
+
+
+def shortcut(model: SequenceModel, items: Tensor) -> Tensor:
+    return model.last_state(items, model.item_vectors(), context(items))
+
+
+def next_scores(model: SequenceModel, items: Tensor, item_vectors: Tensor) -> Tensor:
+    return model.next_scores(items, item_vectors, context(items))
+
+
 def test_change_in_the_future_never_changes_a_past_position(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH))
-    before = model(items, model.item_vectors())
+    before = full_pass(model, items)
     for changed in range(1, MAX_LENGTH):
         other = items.clone()
         other[:, changed:] = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH - changed))
-        after = model(other, model.item_vectors())
+        after = full_pass(model, other, moved_from=changed)
         torch.testing.assert_close(after[:, :changed], before[:, :changed])
         assert not torch.allclose(after[:, -1], before[:, -1])
 
@@ -49,19 +74,26 @@ def test_change_in_the_past_reaches_the_newest_position(model: SequenceModel) ->
     items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
     other = items.clone()
     other[0, 0] = items[0, 0] % NUM_ITEMS + 1
-    assert not torch.allclose(
-        model(other, model.item_vectors())[:, -1], model(items, model.item_vectors())[:, -1], atol=1e-7
-    )
+    assert not torch.allclose(full_pass(model, other)[:, -1], full_pass(model, items)[:, -1], atol=1e-7)
+
+
+def test_time_that_passed_reaches_the_newest_position_only_where_it_is_read(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
+    is_same = torch.equal(full_pass(model, items, moved_from=5)[:, -1], full_pass(model, items)[:, -1])
+    assert is_same != model.config.time_bias
+
+
+def test_date_alone_changes_nothing(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
+    torch.testing.assert_close(full_pass(model, items, moved_from=0), full_pass(model, items))
 
 
 def test_padding_changes_nothing(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (3, 5))
     for num_padding in range(1, MAX_LENGTH - 5 + 1):
         padded = torch.nn.functional.pad(items, (0, num_padding))
-        torch.testing.assert_close(model(padded, model.item_vectors())[:, :5], model(items, model.item_vectors()))
-        torch.testing.assert_close(
-            model.last_state(padded, model.item_vectors()), model.last_state(items, model.item_vectors())
-        )
+        torch.testing.assert_close(full_pass(model, padded)[:, :5], full_pass(model, items))
+        torch.testing.assert_close(shortcut(model, padded), shortcut(model, items))
 
 
 def test_newest_state_is_that_of_the_full_pass(model: SequenceModel) -> None:
@@ -69,12 +101,12 @@ def test_newest_state_is_that_of_the_full_pass(model: SequenceModel) -> None:
     for length in range(MAX_LENGTH + 1):
         items[length, length:] = 0
     newest = [max(length - 1, 0) for length in range(MAX_LENGTH + 1)]
-    expected = model(items, model.item_vectors())[range(MAX_LENGTH + 1), newest]
-    torch.testing.assert_close(model.last_state(items, model.item_vectors()), expected)
+    expected = full_pass(model, items)[range(MAX_LENGTH + 1), newest]
+    torch.testing.assert_close(shortcut(model, items), expected)
 
 
 def test_padding_is_never_recommended(model: SequenceModel) -> None:
-    scores = model.next_scores(torch.zeros(1, 4, dtype=torch.int64), model.item_vectors())
+    scores = next_scores(model, torch.zeros(1, 4, dtype=torch.int64), model.item_vectors())
     assert scores[0, 0] == -torch.inf
     assert torch.isfinite(scores[0, 1:]).all()
 
@@ -89,9 +121,9 @@ def test_rows_appended_to_the_table_are_scored_and_where_it_is_tied_read(model: 
     table = model.item_vectors()
     longer = torch.cat([table, table[7:8]])
     items = torch.tensor([[3, 7, 5, 7]])
-    before = model.next_scores(items, table)
-    torch.testing.assert_close(model.next_scores(items, longer)[:, -1], before[:, 7])
-    read = model.next_scores(torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
+    before = next_scores(model, items, table)
+    torch.testing.assert_close(next_scores(model, items, longer)[:, -1], before[:, 7])
+    read = next_scores(model, torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
     if model.config.tied:
         torch.testing.assert_close(read[:, :-1], before)
     else:

@@ -40,6 +40,7 @@ PURE = {
     "scripts/training/model.py": {"torch"},
     "scripts/training/attribute_embedding.py": {"torch"},
     "scripts/training/blocks.py": {"torch"},
+    "scripts/training/relative_bias.py": {"torch"},
     "scripts/training/temporal.py": {"torch"},
     "scripts/training/losses.py": {"torch"},
     "scripts/training/evaluation.py": {"numpy"},

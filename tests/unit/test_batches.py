@@ -12,8 +12,8 @@ def interactions(lengths: list[int]) -> Interactions:
     total = sum(lengths)
     return Interactions(
         items=np.arange(1, total + 1, dtype=np.int32),
-        timestamps_ms=np.zeros(total, dtype=np.int64),
-        event_types=np.ones(total, dtype=np.uint8),
+        timestamps_ms=1000 * np.arange(1, total + 1, dtype=np.int64),
+        event_types=(np.arange(total) % 3 + 1).astype(np.uint8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
     )
 
@@ -50,6 +50,17 @@ def test_short_sequence_is_one_window_with_its_items_and_targets() -> None:
     [batch] = epoch_batches(interactions([4]), max_length=10, batch_tokens=100, seed=1, epoch=1)
     assert batch.items_BL.tolist() == [[1, 2, 3]]
     assert batch.targets_BL.tolist() == [[2, 3, 4]]
+    assert batch.timestamps_ms_BL.tolist() == [[1000, 2000, 3000]]
+    assert batch.event_types_BL.tolist() == [[1, 2, 3]]
+    assert batch.target_types_BL.tolist() == [[2, 3, 1]]
+
+
+def test_row_shorter_than_its_batch_ends_in_zeros() -> None:
+    [batch] = epoch_batches(interactions([4, 3]), max_length=10, batch_tokens=100, seed=1, epoch=1)
+    assert batch.items_BL.tolist() == [[1, 2, 3], [5, 6, 0]]
+    for values in (batch.targets_BL, batch.timestamps_ms_BL, batch.event_types_BL, batch.target_types_BL):
+        assert values[0, 2] != 0
+        assert values[1].tolist() == [*values[1, :2].tolist(), 0]
 
 
 def test_padding_stays_below_five_percent() -> None:

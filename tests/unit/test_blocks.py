@@ -38,7 +38,7 @@ def test_plain_layer_adds_attention_then_feed_forward() -> None:
         x = x_LD[position] + attended(x_LD, made, position)
         wide = F.gelu(made.feed_forward.wide(normal(x, made.feed_forward_norm)))
         expected = x + made.feed_forward.narrow(wide)
-        torch.testing.assert_close(made(x_LD[None])[0, position], expected)
+        torch.testing.assert_close(made(x_LD[None], None)[0, position], expected)
 
 
 def test_gated_layer_adds_as_much_as_its_gates_let_through() -> None:
@@ -52,4 +52,4 @@ def test_gated_layer_adds_as_much_as_its_gates_let_through() -> None:
         gate, value = made.feed_forward.wide(normal(x, made.feed_forward_norm)).split(12)
         transformed = made.feed_forward.narrow(gate * torch.sigmoid(gate) * value)
         expected = x + transformed * torch.sigmoid(made.feed_forward_gate(x))
-        torch.testing.assert_close(made(x_LD[None])[0, position], expected)
+        torch.testing.assert_close(made(x_LD[None], None)[0, position], expected)

@@ -19,7 +19,13 @@ NUM_ITEMS = 30
 ITEMS = [{"colour": ["red", "green", "blue"][index % 3], "shiny": index % 2 == 0} for index in range(NUM_ITEMS)]
 CONFIG = TrainingConfig(max_length=3, dim=8, num_blocks=1, precision="float32")
 EVENTS = torch.arange(1, NUM_ITEMS + 1)
-BATCH = Batch(np.array([[4, 7, 2], [9, 4, 0]]), np.array([[7, 2, 9], [4, 1, 0]]))
+BATCH = Batch(
+    items_BL=np.array([[4, 7, 2], [9, 4, 0]]),
+    targets_BL=np.array([[7, 2, 9], [4, 1, 0]]),
+    timestamps_ms_BL=np.array([[1000, 5000, 90_000], [3000, 3000, 0]]),
+    event_types_BL=np.array([[1, 1, 2], [2, 1, 0]]),
+    target_types_BL=np.array([[1, 2, 1], [1, 1, 0]]),
+)
 
 
 def model(config: TrainingConfig) -> SequenceModel:
