@@ -55,7 +55,7 @@ def run(settings: Settings) -> int:
             listener,
             num_workers=settings.workers,
             log_level=settings.log_level,
-            on_tick=(lambda: None) if store is None else lambda: revive(store),
+            on_tick=(lambda: None) if store is None else lambda: look_after(store),
         )
         return 0 if supervisor.run() else 1
 
@@ -99,11 +99,13 @@ async def claim(settings: Settings) -> None:
         await redis.aclose()
 
 
-def revive(store: EmbeddedStore) -> None:
-    """Start the store beside the service again if it has died."""
+def look_after(store: EmbeddedStore) -> None:
+    """Start the store beside the service again if it has died; let it write its file anew when that is due."""
     try:
         if store.ensure_running():
             log.error("store_restarted")
+        elif store.rewrite_file_when_due():
+            log.info("store_file_rewritten")
     except StoreUnavailable as error:
         log.error("store_down", problem=str(error))
 

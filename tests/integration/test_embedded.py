@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,6 +53,29 @@ def test_what_was_written_is_there_after_a_restart(data_dir: Path) -> None:
         assert client.config_get("zset-max-listpack-entries") == {"zset-max-listpack-entries": "256"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
         assert client.config_get("port") == {"port": "0"}
+    again.stop()
+
+
+def test_file_of_yesterday_is_written_anew_without_what_was_deleted(data_dir: Path) -> None:
+    store = EmbeddedStore.start(data_dir)
+    folder = data_dir / "store" / "appendonlydir"
+    with _client(store) as client:
+        client.set("user:ann", "private")
+        client.delete("user:ann")
+        client.set("kept", "value")
+        assert any(b"private" in path.read_bytes() for path in folder.iterdir())
+        assert not store.rewrite_file_when_due()
+        for path in folder.glob("*.base.*"):
+            os.utime(path, (0, 0))
+        assert store.rewrite_file_when_due()
+        while client.info("persistence")["aof_rewrite_in_progress"] or any(
+            b"private" in path.read_bytes() for path in folder.iterdir()
+        ):
+            time.sleep(0.02)  # the server's child decides when
+    store.stop()
+    again = EmbeddedStore.start(data_dir)
+    with _client(again) as client:
+        assert client.get("kept") == b"value"
     again.stop()
 
 

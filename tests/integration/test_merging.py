@@ -1,20 +1,18 @@
 """Merges in a real Valkey server: nothing lost, nothing twice, wherever a worker dies."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 
 from app.state.connection import Store, claim_store, connect
 from app.state.history import Event, HistoryEvent, Owner
 from app.state.merging import MergeResult, Merging
-from app.state.pipelined import PipelinedConnection
 from app.state.popularity import Popularity
 from tests.integration.histories import USER, T, click, item_ids, make_history, num_logged
+from tests.integration.power import PowerCut, cut_power
 
 GUEST = Owner("session", "s9")
 OTHER = Owner("user", "u2")
@@ -123,32 +121,6 @@ def test_merge_equals_replay_of_the_joint_events(valkey_url: str, events: list[E
     as_one = [Event(USER, e.item_id, e.event_type, e.timestamp_us, e.sequence, e.event_id) for e in events]
     merged = asyncio.run(history_after(events, merge=True))
     assert merged == asyncio.run(history_after(as_one, merge=False))
-
-
-class PowerCut(BaseException):
-    pass
-
-
-def cut_power(patch: pytest.MonkeyPatch, at: int, *, after_sending: bool) -> Callable[[], int]:
-    """The process dies at the `at`-th message to the store, before or after it left; returns the messages so far."""
-    count = 0
-
-    def dying(send: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-        async def send_or_die(*arguments: object, **options: object) -> object:
-            nonlocal count
-            count += 1
-            if count == at and not after_sending:
-                raise PowerCut
-            answer = await send(*arguments, **options)
-            if count == at:
-                raise PowerCut
-            return answer
-
-        return send_or_die
-
-    for kind, method in ((AbstractConnection, "send_packed_command"), (PipelinedConnection, "call_all")):
-        patch.setattr(kind, method, dying(getattr(kind, method)))
-    return lambda: count
 
 
 @pytest.mark.parametrize("way_on", ["again", "resume", "another target"])

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from redis import Redis
 
 from tests.distance_model import promote, write_distance_artifact
 from tests.integration.conftest import Server
@@ -385,3 +386,21 @@ def test_merge_that_says_not_who_is_refused(client: Client, body: object, pointe
     problem = client.post("/users/merge", json=body)
     assert problem.status_code == 422
     assert pointer in [fault["pointer"] for fault in problem.json()["errors"]]
+
+
+def test_erased_user_is_unknown_at_once_and_leaves_no_byte(folder: Path, valkey_url: str) -> None:
+    with serving(folder, redis_url=valkey_url) as client:
+        post_event(client, "erased-user", "i3")
+        ranked(client, user_id="erased-user", k=2)  # the list is written to the log a moment later
+        answer = client.delete("/users/erased-user").json()
+        assert answer == {"user_id": "erased-user", "erased_events": 1, "erased_log_entries": 2}
+        assert client.get("/users/erased-user").json()["history_length"] == 0
+        assert client.post("/recommend", json={"user_id": "other", "k": 2}).json()["reasons"] == ["unknown_user"]
+        client.post("/events", json={"session_id": "s1", "item_id": "i5", "event_type": "view"})
+        assert client.get("/sessions/s1").json()["history"][0]["item_id"] == "i5"
+        assert client.delete("/sessions/s1").json()["erased_events"] == 1
+        assert client.get("/sessions/s1").json() == {"session_id": "s1", "history_length": 0, "history": []}
+    with Redis.from_url(valkey_url) as redis:
+        streams = [repr(redis.xrange(key)) for key in redis.keys("*:events")]
+        assert len(streams) >= 2
+        assert not [text for text in streams if "erased-user" in text or '"s1"' in text]

@@ -14,12 +14,34 @@ class HistoryStep(BaseModel):
     timestamp: datetime
 
 
-class UserAnswer(BaseModel):
+class HistoryAnswer(BaseModel):
     """`history_length` counts all stored events; `history` holds the newest `limit` of them, oldest first."""
 
-    user_id: str
     history_length: int
     history: list[HistoryStep]
+
+
+class UserAnswer(HistoryAnswer):
+    user_id: str
+
+
+class SessionAnswer(HistoryAnswer):
+    session_id: str
+
+
+class ErasedAnswer(BaseModel):
+    """How many events of the history are gone, and how many entries of the event log that had not been collected."""
+
+    erased_events: int
+    erased_log_entries: int
+
+
+class UserErasedAnswer(ErasedAnswer):
+    user_id: str
+
+
+class SessionErasedAnswer(ErasedAnswer):
+    session_id: str
 
 
 class MergeSource(Body):
