@@ -96,7 +96,7 @@ def router(
         for outcome, count in counts.items():
             telemetry.events(outcome, count)
         answer = {
-            "accepted": counts[AppendOutcome.ACCEPTED],
+            "accepted": counts[AppendOutcome.ACCEPTED] + counts[AppendOutcome.NOT_STORED],
             "duplicates": counts[AppendOutcome.DUPLICATE],
             "ignored": counts[AppendOutcome.IGNORED],
             "rejected": [
@@ -163,6 +163,7 @@ def check_one(
         recommendation_id=body.recommendation_id,
         position=body.position,
         properties=body.properties,
+        store=body.store,
     )
 
 
@@ -170,9 +171,9 @@ def warnings_of(batch: Batch, outcomes: Sequence[AppendOutcome], live: LiveModel
     """One warning per kind, with the places of the events that it is about."""
     places: dict[str, list[int]] = {code: [] for code in _WARNINGS}
     for place, event, outcome in zip(batch.places, batch.events, outcomes, strict=True):
-        if event.event_id is None and not event.has_own_timestamp:
+        if event.store and event.event_id is None and not event.has_own_timestamp:
             places["not_idempotent"].append(place)
-        if live is not None and event.item_id not in live.vocabulary:
+        if event.store and live is not None and event.item_id not in live.vocabulary:
             places["unknown_item"].append(place)
         if outcome is AppendOutcome.IGNORED:
             places["older_than_history"].append(place)

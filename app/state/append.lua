@@ -2,8 +2,8 @@
 --
 -- KEYS[1] event log, KEYS[2] popularity, KEYS[3…] histories and sets of counted identities
 -- ARGV[1…6] cap, time to live (ms), entries of the log, age of the log (ms), half-life (s), items of the popularity list
--- then five per event: index in KEYS, score, member, popularity score | "", log data
--- Returns one letter per event, (a)ccepted (d)uplicate (i)gnored, and how many entries the log dropped.
+-- then five per event: index in KEYS | 0 to store nothing of the owner, score, member, popularity score | "", log data
+-- Returns one letter per event, (a)ccepted (d)uplicate (i)gnored (n)ot stored, and how many entries the log dropped.
 
 local cap, ttl_ms = tonumber(ARGV[1]), ARGV[2]
 local log_max_entries, log_max_age_ms = ARGV[3], tonumber(ARGV[4])
@@ -22,22 +22,28 @@ local function add_popularity(item, score)
   call('ZADD', KEYS[2], string.format('%.17g', score), item)
 end
 
+local function count(popularity, member)
+  if popularity ~= '' then
+    add_popularity(string.sub(member, string.find(member, '\31', 11, true) + 1), tonumber(popularity))
+  end
+end
+
 local outcomes, touched = {}, {}
 for start = HEADER + 1, #ARGV, WIDTH do
   local key = KEYS[tonumber(ARGV[start])]
   local score, member = ARGV[start + 1], ARGV[start + 2]
   local outcome = 'a'
-  if is_stored(key, string.sub(member, 3, 10)) then
+  if not key then
+    outcome = 'n'
+    count(ARGV[start + 3], member)
+  elseif is_stored(key, string.sub(member, 3, 10)) then
     outcome = 'd'
   elseif not make_room(key, cap, score, member) then
     outcome = 'i'
   else
     call('ZADD', key, score, member)
     touched[key] = true
-    local popularity = tonumber(ARGV[start + 3])
-    if popularity then
-      add_popularity(string.sub(member, string.find(member, '\31', 11, true) + 1), popularity)
-    end
+    count(ARGV[start + 3], member)
     call('XADD', KEYS[1], '*', 'kind', 'event', 'data', ARGV[start + 4])
   end
   outcomes[#outcomes + 1] = outcome
@@ -47,11 +53,11 @@ for key in pairs(touched) do
   call('PEXPIRE', key, ttl_ms)
 end
 
+if call('ZCARD', KEYS[2]) > 2 * popularity_max then
+  call('ZREMRANGEBYRANK', KEYS[2], 0, -popularity_max - 1)
+end
 local dropped = 0
 if next(touched) then
-  if call('ZCARD', KEYS[2]) > 2 * popularity_max then
-    call('ZREMRANGEBYRANK', KEYS[2], 0, -popularity_max - 1)
-  end
   local now_ms = tonumber(call('TIME')[1]) * 1000
   dropped = call('XTRIM', KEYS[1], 'MAXLEN', '~', log_max_entries)
     + call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', math.max(now_ms - log_max_age_ms, 0)))

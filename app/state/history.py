@@ -40,6 +40,7 @@ class Event:
         of its own either, nothing is, so that every `append` stores it anew.
     enters_sequence, weight: what the event-type map says. An event that does not enter the sequence is only logged;
         a weight of 0 leaves popularity alone.
+    store: false keeps nothing of the event but its count in the items' popularity: no history, no log, no identity.
     """
 
     owner: Owner
@@ -55,6 +56,7 @@ class Event:
     recommendation_id: str | None = None
     position: int | None = None
     properties: Mapping[str, Any] | None = None
+    store: bool = True
 
 
 class HistoryEvent(NamedTuple):
@@ -70,9 +72,16 @@ class AppendOutcome(StrEnum):
     DUPLICATE = "duplicate"
     IGNORED = "ignored"
     """Older than everything that a full history keeps."""
+    NOT_STORED = "not_stored"
+    """As the event asks."""
 
 
-_OUTCOMES = {ord("a"): AppendOutcome.ACCEPTED, ord("d"): AppendOutcome.DUPLICATE, ord("i"): AppendOutcome.IGNORED}
+_OUTCOMES = {
+    ord("a"): AppendOutcome.ACCEPTED,
+    ord("d"): AppendOutcome.DUPLICATE,
+    ord("i"): AppendOutcome.IGNORED,
+    ord("n"): AppendOutcome.NOT_STORED,
+}
 
 
 @dataclass(slots=True)
@@ -197,13 +206,16 @@ class History:
                     popularity = repr(at / 1_000_000 + self._half_life_s * math.log2(event.weight))
             else:
                 key = self._keys.counted(owner)
-            call.arguments += (
-                call.number_of(key),
-                str(at),
-                member,
-                popularity,
-                _log_data(event, sequence, digest),
-            )
+            if event.store:
+                call.arguments += (
+                    call.number_of(key),
+                    str(at),
+                    member,
+                    popularity,
+                    _log_data(event, sequence, digest),
+                )
+            else:
+                call.arguments += ("0", str(at), member, popularity, "")
             call.places.append(place)
         return calls
 

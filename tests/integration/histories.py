@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from app.state.history import AppendOutcome, Event, History, Owner
 
-ACCEPTED, DUPLICATE, IGNORED = AppendOutcome.ACCEPTED, AppendOutcome.DUPLICATE, AppendOutcome.IGNORED
+ACCEPTED, DUPLICATE, IGNORED, NOT_STORED = AppendOutcome
 T = 1_700_000_000_000_000
 USER = Owner("user", "u1")
 

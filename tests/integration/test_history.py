@@ -13,7 +13,18 @@ from app.errors import StoreMismatch
 from app.state.connection import claim_store, connect
 from app.state.history import Event, HistoryEvent, Owner
 from app.state.popularity import Popularity
-from tests.integration.histories import ACCEPTED, DUPLICATE, IGNORED, USER, T, click, item_ids, make_history, num_logged
+from tests.integration.histories import (
+    ACCEPTED,
+    DUPLICATE,
+    IGNORED,
+    NOT_STORED,
+    USER,
+    T,
+    click,
+    item_ids,
+    make_history,
+    num_logged,
+)
 
 # Once
 
@@ -247,3 +258,30 @@ async def test_store_set_up_with_another_number_of_shards_is_refused(redis: Redi
     assert await claim_store(redis, namespace="other", shards=4) != store_id
     with pytest.raises(StoreMismatch, match=r"has 16 shards, the settings say 8.*SEGUE_SHARDS=16"):
         await claim_store(redis, namespace="default", shards=8)
+
+
+# Without consent
+
+
+async def test_event_not_to_be_stored_counts_the_item_and_leaves_no_byte_of_its_owner(redis: Redis) -> None:
+    history = make_history(redis)
+    unconsented = click("a", owner=Owner("user", "shy-user"), event_id="shy-event", store=False)
+    assert await history.append([unconsented, click("b", 1), unconsented]) == [NOT_STORED, ACCEPTED, NOT_STORED]
+    assert await history.read(Owner("user", "shy-user")) == []
+    assert await num_logged(redis) == 1
+    top = await Popularity(redis, namespace="default", shards=16, half_life_days=7).top()
+    assert [item.item_id for item in top] == ["a", "b"]
+    for key in await redis.keys():
+        assert b"shy" not in key
+    entries = [await redis.xrange(f"default:{{{shard}}}:events") for shard in range(16)]
+    assert b"shy" not in repr(entries).encode()
+
+
+async def test_event_not_to_be_stored_leaves_the_stored_history_as_it_is(redis: Redis) -> None:
+    history = make_history(redis, cap=1)
+    await history.append([click("a", 0)])
+    key = "default:{8}:history:user:u1"
+    await redis.pexpire(key, 5000)
+    assert await history.append([click("b", 1, store=False), click("a", 0, store=False)]) == [NOT_STORED] * 2
+    assert await item_ids(history) == "a"
+    assert await redis.pttl(key) <= 5000

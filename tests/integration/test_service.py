@@ -404,3 +404,10 @@ def test_erased_user_is_unknown_at_once_and_leaves_no_byte(folder: Path, valkey_
         streams = [repr(redis.xrange(key)) for key in redis.keys("*:events")]
         assert len(streams) >= 2
         assert not [text for text in streams if "erased-user" in text or '"s1"' in text]
+
+
+def test_event_without_consent_is_accepted_and_forgotten(client: Client) -> None:
+    answer = client.post("/events", json={"user_id": "shy", "item_id": "i5", "event_type": "view", "store": False})
+    assert answer.json() == {"accepted": 1, "duplicates": 0, "ignored": 0, "rejected": [], "warnings": []}
+    assert client.get("/users/shy").json()["history_length"] == 0
+    assert 'segue_events_total{namespace="default",outcome="not_stored"} 1.0' in client.get("/metrics").text

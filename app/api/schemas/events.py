@@ -27,6 +27,7 @@ class EventBody(Body):
     properties: dict[str, Scalar] | None = Field(
         None, max_length=MAX_PROPERTIES, description=f"At most {MAX_PROPERTIES_BYTES} bytes as JSON."
     )
+    store: bool = Field(True, description="False: nothing is kept of it but one more count of the item's popularity.")
 
     @model_validator(mode="after")
     def _has_one_owner(self) -> Self:
@@ -65,7 +66,8 @@ class EventWarning(BaseModel):
 
 
 class EventsAnswer(BaseModel):
-    """accepted + duplicates + ignored + len(rejected) is the number of events sent."""
+    """accepted + duplicates + ignored + len(rejected) is the number of events sent; `accepted` counts those with
+    `store: false` too."""
 
     accepted: int
     duplicates: int
