@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.benchmarks import ablation, accuracy, preparation, serving, store
+from scripts.benchmarks import ablation, accuracy, preparation, serving, store, temporal
 from scripts.training.config import ConfigError
 from scripts.training.interactions import DataError
 from scripts.training.run_folder import RunError
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speed.add_argument("--seconds", type=int, default=10, help="per round, default %(default)s")
     speed.add_argument("--connections", type=int, default=16, help="default %(default)s")
     speed.set_defaults(run=_serving)
-    for subject in (accuracy, ablation):
+    for subject in (accuracy, ablation, temporal):
         subject.register(subjects)
     options = parser.parse_args(arguments)
     try:

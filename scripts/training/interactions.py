@@ -205,6 +205,28 @@ class PreparedData:
         targets = self.everything.items[self.everything.offsets[users] + lengths[users]]
         return Cases(self.everything.prefixes(users, lengths[users]), targets, users)
 
+    def later_cases(self, part: Part, *, at_most: int, seed: int = 0) -> Cases:
+        """Of a temporal split, every event of the part as a target, by user and time: its history is all that the user
+        did before, events of the part included, as a service with an old model and a fresh history would meet it.
+
+        At most so many cases, drawn by seed. Cases of one user are not independent of each other.
+
+        Raises:
+            DataError: the data are split leave-one-out, where a part has one event per user: see `cases`.
+        """
+        if self.split != "temporal":
+            raise DataError("later_cases belong to a temporal split; the parts of leave-one-out are one event per user")
+        first = np.maximum(self._lengths_before(part), 1)  # an event without a history is no case
+        end = self.everything.lengths if part == "test" else self._lengths_before("test")
+        counts = np.maximum(end - first, 0)
+        users = np.repeat(np.arange(self.num_users), counts)
+        lengths = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[users]
+        if len(users) > at_most:
+            chosen = np.sort(np.random.default_rng(seed).choice(len(users), at_most, replace=False))
+            users, lengths = users[chosen], lengths[chosen]
+        targets = self.everything.items[self.everything.offsets[users] + lengths]
+        return Cases(self.everything.prefixes(users, lengths), targets, users)
+
     def _lengths_before(self, part: Part) -> NDArray[np.int64]:
         """How many of each user's events come before the target of the part, int64 (num_users,)."""
         lengths = self.everything.lengths

@@ -74,6 +74,24 @@ def test_temporal_split_asks_for_the_first_event_after_each_time(tmp_path: Path)
     assert as_lists(test.histories) == [[1, 2, 3], [3]]
 
 
+def test_later_cases_ask_for_every_event_with_the_history_as_it_had_grown(tmp_path: Path) -> None:
+    histories = [
+        [(1, 10), (2, 60), (3, 70), (4, 90), (5, 95)],
+        [(1, 10), (2, 20)],  # nothing after either time
+        [(5, 85), (1, 86)],  # the first event of all has no history
+    ]
+    data = prepared(tmp_path / "temporal", histories, "temporal", validation=50, test=80)
+    validation, test = data.later_cases("validation", at_most=9), data.later_cases("test", at_most=9)
+    assert (as_lists(validation.histories), validation.targets.tolist()) == ([[1], [1, 2]], [2, 3])
+    assert (as_lists(test.histories), test.targets.tolist()) == ([[1, 2, 3], [1, 2, 3, 4], [5]], [4, 5, 1])
+    assert test.user_indices.tolist() == [0, 0, 2]
+    some = data.later_cases("test", at_most=2, seed=1)
+    assert len(some) == 2
+    assert set(some.targets.tolist()) <= {4, 5, 1}
+    with pytest.raises(DataError, match="belong to a temporal split"):
+        prepared(tmp_path / "loo", histories).later_cases("test", at_most=9)
+
+
 def test_a_cap_keeps_the_newest_events() -> None:
     interactions = Interactions(
         items=np.array([9, 1, 2, 3], np.int32),

@@ -1,0 +1,200 @@
+"""The automatic recipe on a global-temporal split: nobody's future is known, and the bar is a lead over baselines.
+
+Two kinds of case. *First*: each user's first event after the time. Few users of a small set are active on both sides of
+it, so there is *later* too: every event after the time, with the history as it had grown by then, which is what a
+service meets between two trainings; intervals draw users, not cases. Where seen items are eligible, cases whose target
+the user had met before are told apart from the others.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.benchmarks.accuracy import HEADLINES, add_experiment_arguments
+from scripts.benchmarks.experiments import (
+    SHOP_RULES,
+    Evaluated,
+    Measured,
+    TrainingProgress,
+    benchmark_data,
+    measure_baselines,
+    measure_training,
+)
+from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.train import ProgressBar
+from scripts.training.config import parse_assignments
+from scripts.training.evaluation import Interval, bootstrap_interval
+from scripts.training.interactions import Cases, PreparedData
+from scripts.training.plots import scorer_label
+from scripts.training.preparation import PreparationConfig
+from scripts.training.recipe import choose_recipe, count
+
+DEFAULT_SETS = ("ml-100k", "ml-latest-small", "completejourney")
+LATER_CASES = 20_000
+BAR = 0.10
+"""The lead in NDCG@10 over the best baseline that is asked for, as a share of the baseline."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalResult:
+    """One kind of cases on one set. `users` and `is_repeat` are of each case; `is_repeat` tells of the target."""
+
+    data_name: str
+    kind: str
+    users: NDArray[np.int64]
+    is_repeat: NDArray[np.bool_]
+    exclude_seen: bool
+    runs: Sequence[Evaluated]
+    baselines: Mapping[str, Evaluated]
+
+    def values(self, metric: str, name: str | None = None) -> NDArray[np.float64]:
+        """Of each case, of a baseline, or by default of the model: the mean over its seeds."""
+        scorers = self.runs if name is None else [self.baselines[name]]
+        return np.asarray(np.mean([HEADLINES[metric](each.ranks, 10) for each in scorers], axis=0), np.float64)
+
+    def deviation(self, metric: str) -> float:
+        """Of the seeds' means; 0 of one seed."""
+        means = [HEADLINES[metric](each.ranks, 10).mean() for each in self.runs]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+    @property
+    def best_baseline(self) -> str:
+        """By NDCG@10 on these cases."""
+        return max(self.baselines, key=lambda name: float(self.values("ndcg@10", name).mean()))
+
+    @property
+    def lead(self) -> Interval:
+        """In NDCG@10 over the best baseline, paired by case, bootstrapped over users."""
+        return bootstrap_interval(
+            self.values("ndcg@10") - self.values("ndcg@10", self.best_baseline), clusters=self.users
+        )
+
+    @property
+    def relative_lead(self) -> float:
+        """Of NDCG@10, as a share of the best baseline's; infinite where that has none."""
+        base = float(self.values("ndcg@10", self.best_baseline).mean())
+        return self.lead.mean / base if base else float("inf")
+
+
+def measure_temporal(
+    data: PreparedData,
+    output: Path,
+    *,
+    num_seeds: int,
+    changes: Mapping[str, Any],
+    progress: TrainingProgress,
+) -> tuple[list[TemporalResult], list[Measured]]:
+    """Results for first and for later cases, and the trainings behind both."""
+    config = choose_recipe(count(data))[0].with_values(changes)
+    cases = {"first": data.cases("test"), "later": data.later_cases("test", at_most=LATER_CASES)}
+    runs = [
+        measure_training(
+            data,
+            config.with_values({"seed": seed}),
+            output,
+            label=f"{data.name}, seed {seed} of {num_seeds}: epoch",
+            cases=cases,
+            progress=progress,
+        )
+        for seed in range(1, num_seeds + 1)
+    ]
+    baselines = measure_baselines(data, output, cases=cases)
+    results = [
+        TemporalResult(
+            data_name=data.name,
+            kind=kind,
+            users=each.user_indices,
+            is_repeat=repeats(each),
+            exclude_seen=data.exclude_seen,
+            runs=[run.evaluated[kind] for run in runs],
+            baselines={name: found[kind] for name, found in baselines.items()},
+        )
+        for kind, each in cases.items()
+    ]
+    return results, runs
+
+
+def repeats(cases: Cases) -> NDArray[np.bool_]:
+    """bool (num_cases,): the target is in the history."""
+    histories = cases.histories
+    owners = np.repeat(np.arange(len(cases)), histories.lengths)
+    is_met = histories.items == cases.targets[owners]
+    return np.bincount(owners[is_met], minlength=len(cases)) > 0
+
+
+def temporal_table(results: Sequence[TemporalResult]) -> str:
+    """Markdown: the model and every baseline; where repeats are possible, apart for repeats and for new items."""
+    parts: list[tuple[str, TemporalResult, NDArray[np.bool_]]] = []
+    for result in results:
+        everything = np.ones(len(result.users), np.bool_)
+        parts.append((result.kind, result, everything))
+        if not result.exclude_seen:
+            parts += [
+                (f"{result.kind}, repeats", result, result.is_repeat),
+                (f"{result.kind}, new items", result, ~result.is_repeat),
+            ]
+    parts = [part for part in parts if part[2].any()]
+    head = [results[0].data_name, *(f"{label}: {chosen.sum():,} cases" for label, _, chosen in parts)]
+    names: list[str | None] = [None, *results[0].baselines]
+    rows = []
+    for name in names:
+        cells = [
+            " / ".join(share(float(result.values(metric, name)[chosen].mean())) for metric in HEADLINES)
+            for _, result, chosen in parts
+        ]
+        label = f"**Segue**, {len(results[0].runs)} seeds" if name is None else scorer_label(name)
+        rows.append([label, *([f"**{cell}**" for cell in cells] if name is None else cells)])
+    return markdown_table(head, rows)
+
+
+def verdicts(results: Sequence[TemporalResult]) -> str:
+    """Markdown: one line for each kind of case, against the bar."""
+    lines = []
+    for result in results:
+        lead, relative = result.lead, result.relative_lead
+        lines.append(
+            f"- {result.kind} ({len(result.users):,} cases of {len(np.unique(result.users)):,} users): NDCG@10 "
+            f"{signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}] over {scorer_label(result.best_baseline)}, "
+            f"{relative:+.1%}; the bar of +{BAR:.0%} is {'reached' if relative >= BAR else 'missed'}. "
+            f"Standard deviation over seeds {share(result.deviation('ndcg@10'))}."
+        )
+    return "\n".join(lines)
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("temporal", help="the automatic recipe on a global-temporal split")
+    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
+    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME", help="default %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="1…N (default %(default)s)")
+    parser.set_defaults(run=_main)
+
+
+def _main(options: argparse.Namespace) -> None:
+    changes = parse_assignments(options.set)
+    settings = "".join(f" --set {assignment}" for assignment in options.set)
+    command = f"python -m scripts.benchmark temporal --data-folder DATA --sets {' '.join(options.sets)}"
+    parts = [
+        "## " + ", ".join(options.sets) + ": global-temporal split",
+        f"    {command} --seeds {options.seeds}{settings}",
+        f"{machine()}. Prepared with `--split temporal`: trained on the first 80 % of the events, validated on the "
+        "next tenth, tested on the last. HR@10 / NDCG@10. *First*: each user's first event after the time. *Later*: "
+        f"every event after it (at most {LATER_CASES:,}), its history grown until then. Intervals are 95 % paired "
+        "bootstraps over users. Repeats are cases whose target is in the history, told apart where seen items are "
+        "eligible.",
+    ]
+    for name in options.sets:
+        config = PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")
+        data = benchmark_data(name, options.data_folder, options.output, config)
+        results, runs = measure_temporal(
+            data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar
+        )
+        epochs = "/".join(str(run.num_epochs) for run in runs)
+        parts += [temporal_table(results), f"{verdicts(results)}\n- {epochs} epochs"]
+        print(f"{parts[-2]}\n\n{parts[-1]}\n")
+    write_section(options.page, "temporal", "\n\n".join(parts))
+    print(options.page)
