@@ -3,16 +3,17 @@
 python -m scripts.benchmarks.preparation FILE ROWS writes the file alone.
 """
 
-import os
+import argparse
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
+
+from scripts.benchmarks.processes import measured
 
 ROWS_PER_USER = 50
 ROWS_PER_ITEM = 100
@@ -62,7 +63,7 @@ def measure(num_rows: int, suffix: str) -> PreparationCost:
     """Generate a file, prepare it in a process of its own, and read what the kernel counted for that process.
 
     Raises:
-        RuntimeError: the command failed.
+        ProcessFailed: the command failed.
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -70,17 +71,24 @@ def measure(num_rows: int, suffix: str) -> PreparationCost:
         # In a process of its own too: a child begins with the peak of its parent, which would hide its own.
         subprocess.run([sys.executable, "-m", __spec__.name, str(path), str(num_rows)], check=True)
         command = [sys.executable, "-m", "scripts.prepare", "--quiet", "--interactions", str(path)]
-        with (folder / "table").open("w+") as table:
-            start = time.perf_counter()
-            process = subprocess.Popen([*command, "--output", str(folder / "prepared")], stdout=table)
-            _, status, usage = os.wait4(process.pid, 0)
-            seconds = time.perf_counter() - start
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise RuntimeError(f"prepare ended with {process.returncode}")
-            table.seek(0)
-            # Linux counts in KiB.
-            return PreparationCost(num_rows, path.stat().st_size, seconds, usage.ru_maxrss * 1024, table.read())
+        cost = measured([*command, "--output", str(folder / "prepared")])
+        return PreparationCost(num_rows, path.stat().st_size, cost.seconds, cost.peak_bytes, cost.output)
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("prepare", help="time and peak memory of preparing a generated file")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="default %(default)s")
+    parser.add_argument("--format", choices=["parquet", "csv"], default="parquet", help="default %(default)s")
+    parser.set_defaults(run=_main)
+
+
+def _main(options: argparse.Namespace) -> None:
+    cost = measure(options.rows, f".{options.format}")
+    print(cost.table)
+    print(
+        f"{cost.rows:,} rows ({cost.file_bytes / 1e6:,.0f} MB of {options.format}) prepared in {cost.seconds:.1f} s, "
+        f"peak memory {cost.peak_bytes / 1e9:.2f} GB"
+    )
 
 
 if __name__ == "__main__":

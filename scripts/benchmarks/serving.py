@@ -1,5 +1,6 @@
 """Requests per second and latency of `POST /recommend` beside a route that does nothing, both under wrk, in one run."""
 
+import argparse
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from typing import Any
 from app.artifacts.manifest import VOCABULARY_FILE
 from app.artifacts.registry import read_current
 from app.artifacts.vocabulary import ItemVocabulary
+from scripts.benchmarks.errors import BenchmarkError
 
 NUM_USERS = 500
 EVENTS_PER_USER = 50
@@ -63,10 +65,6 @@ class ServingComparison:
     ratio: float
     model_version: str
     num_items: int
-
-
-class BenchmarkError(Exception):
-    """The benchmark cannot run here; the message says what is missing."""
 
 
 def compare_serving(artifacts: Path, *, rounds: int, seconds: int, connections: int) -> ServingComparison:
@@ -196,3 +194,27 @@ def _median(results: list[LoadResult]) -> LoadResult:
         p99_ms=statistics.median(result.p99_ms for result in results),
         num_failed=sum(result.num_failed for result in results),
     )
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("serving", help="POST /recommend under wrk, beside a route that does nothing")
+    parser.add_argument("--artifacts", type=Path, default=Path("model_artifacts"), help="default %(default)s")
+    parser.add_argument("--rounds", type=int, default=5, help="of each route, in turn; default %(default)s")
+    parser.add_argument("--seconds", type=int, default=10, help="per round, default %(default)s")
+    parser.add_argument("--connections", type=int, default=16, help="default %(default)s")
+    parser.set_defaults(run=_main)
+
+
+def _main(options: argparse.Namespace) -> None:
+    found = compare_serving(
+        options.artifacts, rounds=options.rounds, seconds=options.seconds, connections=options.connections
+    )
+    print(f"model {found.model_version}, {found.num_items:,} items; histories of {EVENTS_PER_USER} events, k 10")
+    print(f"{options.connections} connections, one worker; medians of {options.rounds} rounds of {options.seconds} s")
+    print(f"{'':14}{'requests/s':>12}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'failed':>9}")
+    for name, result in (("/recommend", found.service), ("empty route", found.empty)):
+        print(
+            f"{name:14}{result.requests_per_second:12,.0f}{result.p50_ms:9.2f}{result.p90_ms:9.2f}"
+            f"{result.p99_ms:9.2f}{result.num_failed:9,}"
+        )
+    print(f"/recommend reaches {found.ratio:.2f} of the empty route's requests/s")

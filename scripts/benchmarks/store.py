@@ -3,6 +3,7 @@
 Benchmarks alone may use the service's own classes: what they measure is the service.
 """
 
+import argparse
 import asyncio
 import random
 import string
@@ -171,3 +172,32 @@ async def _speed(redis: Redis, call: Callable[[], Awaitable[object]], num_units:
 async def _server_seconds(redis: Redis) -> float:
     cpu = await redis.info("cpu")
     return float(cpu["used_cpu_user"] + cpu["used_cpu_sys"])
+
+
+def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subjects.add_parser("store", help="bytes per user, events per second, history reads")
+    parser.add_argument("--users", type=int, default=2000, help="default %(default)s")
+    parser.add_argument("--events-per-user", type=int, default=128, help="default %(default)s")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per speed, default %(default)s")
+    parser.add_argument("--url", help="an empty Redis or Valkey instead of the embedded server; it is left full")
+    parser.set_defaults(run=_main)
+
+
+def _main(options: argparse.Namespace) -> None:
+    figures = asyncio.run(
+        measure_store(
+            num_users=options.users,
+            events_per_user=options.events_per_user,
+            seconds=options.seconds,
+            url=options.url,
+        )
+    )
+    print(f"{figures.server}, {figures.num_users:,} users with {figures.events_per_user} events each")
+    print(f"{figures.history_bytes_per_user:,.0f} bytes per user")
+    print(f"{figures.log_bytes_per_event:,.0f} bytes per event in the log, until it is collected")
+    print(f"{figures.popularity_bytes_per_item:,.0f} bytes per item and shard for popularity")
+    for name, speed in figures.speeds.items():
+        print(
+            f"{name:32}{speed.per_second:10,.0f} /s{speed.client_microseconds:8,.0f} µs client"
+            f"{speed.server_microseconds:8,.0f} µs server"
+        )

@@ -123,6 +123,7 @@ def evaluate(
         ranks[chosen] = _ranks(scores_BV, cases.targets[chosen])
         if with_coverage:
             _note_coverage(covered_at, scores_BV, cutoffs[-1])
+        del scores_BV  # or the next batch would be scored beside it
         progress(len(chosen))
 
     metrics = _mean_metrics(ranks, cutoffs)
@@ -167,10 +168,10 @@ def _ranks(scores_BV: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArra
 def _note_coverage(covered_at: NDArray[np.int64], scores_BV: NDArray[np.float32], k: int) -> None:
     """Lower `covered_at[item]` to the best place (1…k) that the item has in any row; equal scores by rising index."""
     k = min(k, scores_BV.shape[1] - 1)
-    falling_BV = -scores_BV
-    # NaN sorts last, so the k-th best score is NaN exactly where fewer than k items are eligible.
-    kth_B = np.partition(falling_BV, k - 1, axis=1)[:, k - 1]
-    for falling_V, kth in zip(falling_BV, kth_B, strict=True):
+    for scores_V in scores_BV:  # a row at a time: copies of all rows would triple the memory
+        falling_V = -scores_V
+        # NaN sorts last, so the k-th best score is NaN exactly where fewer than k items are eligible.
+        kth = np.partition(falling_V, k - 1)[k - 1]
         if np.isnan(kth):
             first = np.flatnonzero(~np.isnan(falling_V))
         else:

@@ -1,5 +1,6 @@
 """Metrics as fractions worked out by hand, and against a reference that sorts every catalogue in plain Python."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import astuple
 from math import log2
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.ranking.ranker import ItemSequence
 from scripts.training.evaluation import (
+    SCORES_PER_BATCH,
     EvaluationResult,
     bootstrap_interval,
     evaluate,
@@ -159,6 +161,30 @@ def test_equals_a_reference_that_sorts_every_catalogue(data: st.DataObject) -> N
     result = run(rows, cases_of(histories, targets), exclude_seen=exclude_seen, cutoffs=(k,), batch_size=batch_size)
     assert result.metrics[f"hit_rate@{k}"] == pytest.approx(hits / len(histories))
     assert result.metrics[f"coverage@{k}"] == pytest.approx(len(firsts) / num_items)
+
+
+def test_memory_is_that_of_one_batch_however_many_cases_there_are() -> None:
+    """At 100,000 items a batch of scores takes 64 MiB. Beside it stands the copy that is masked, and comparisons of a
+    byte each; what grows with the cases is their ranks."""
+    num_items, batch_bytes = 100_000, 4 * SCORES_PER_BATCH
+    row = np.random.default_rng(0).random(num_items + 1, np.float32)
+
+    def peak(num_cases: int) -> int:
+        cases = cases_of([[1, 2, 3]] * num_cases, [4] * num_cases)
+        counts = np.ones(num_items + 1, np.int64)
+        tracemalloc.start()
+        try:
+            evaluate(
+                lambda histories: np.tile(row, (len(histories), 1)), cases, num_items=num_items, item_counts=counts,
+                exclude_seen=True,
+            )  # fmt: skip
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    one_batch, three_batches = peak(160), peak(480)
+    assert one_batch < 2.5 * batch_bytes
+    assert three_batches - one_batch < 0.1 * batch_bytes
 
 
 def test_bootstrap_interval_agrees_with_the_normal_approximation() -> None:
