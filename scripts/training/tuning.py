@@ -21,7 +21,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from scripts.training.config import TrainingConfig, config_toml
+from scripts.training.config import ConfigError, TrainingConfig, config_toml
 from scripts.training.interactions import PreparedData
 from scripts.training.run_folder import (
     BEST_FILE,
@@ -141,7 +141,12 @@ def tune(
     study = _open_study(data, automatic, folder)
     while _standing(study, automatic, folder).num_ended < max_trials and not _is_over(deadline):
         trial = _next_trial(study, search_space(automatic))
-        config = automatic.with_values(trial.params) if trial.number else automatic
+        try:
+            config = automatic.with_values(trial.params) if trial.number else automatic
+        except ConfigError as error:  # values that are right by themselves and wrong beside one another
+            study.tell(trial, state=TrialState.FAIL)
+            observer.on_trial_end(trial.number, str(error), _standing(study, automatic, folder))
+            continue
         training = observer.on_trial(trial.number, config, _standing(study, automatic, folder))
         try:
             ending = _run_trial(study, trial, config, data, folder, deadline, training)

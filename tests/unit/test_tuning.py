@@ -159,6 +159,18 @@ def test_a_trial_that_diverges_is_one_failure_and_the_automatic_recipe_must_not(
         tune(data, SMALL, tmp_path / "other", max_trials=2, observer=Watcher())
 
 
+def test_values_that_exclude_one_another_are_one_failed_trial(
+    tmp_path: Path, data: PreparedData, landscape: dict[str, Any]
+) -> None:
+    """Label smoothing does not go with gBCE, which the search tries as well."""
+    watcher = Watcher()
+    found = tune(data, SMALL.with_values({"label_smoothing": 0.1}), tmp_path / "tuned", max_trials=9, observer=watcher)
+    refused = [ending for ending in watcher.endings.values() if "label_smoothing belongs to" in ending]
+    assert found.num_ended == 9
+    assert len(refused) == found.num_failed > 0
+    assert all(config.loss != "gbce" for _, config in watcher.trials)
+
+
 def test_a_written_experiment_is_read_as_it_was(tmp_path: Path) -> None:
     config = TrainingConfig(learning_rate=1e-5, loss="gbce", seed=3)
     (tmp_path / "config.toml").write_text(config_toml(config))
