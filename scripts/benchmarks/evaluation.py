@@ -91,7 +91,11 @@ def _main(options: argparse.Namespace) -> None:
     from scripts.benchmarks.pages import machine, write_section
 
     command = f"    python -m scripts.benchmark evaluation --users {options.users} --items {options.items}"
-    write_section(options.page, "evaluation", f"{command}\n\n{machine()}.\n\n```\n{line}\n```\n\n{EXPLANATION}")
+    write_section(
+        options.page,
+        "evaluation",
+        f"# Evaluating: time and memory\n\n{command}\n\n{machine()}.\n\n```\n{line}\n```\n\n{EXPLANATION}",
+    )
     print(line)
     print(options.page)
 

@@ -25,7 +25,8 @@ def write_section(page: Path, name: str, text: str) -> None:
     <BLANKLINE>
     """
     begin, end = f"<!-- {name}: written by the command below -->", f"<!-- end of {name} -->"
-    section = f"{begin}\n{text.strip()}\n{end}"
+    inside = text.strip("\n")
+    section = f"{begin}\n{inside}\n{end}"
     old = page.read_text(encoding="utf-8") if page.is_file() else ""
     found = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     new = found.sub(lambda _: section, old) if found.search(old) else f"{old.rstrip()}\n\n{section}\n".lstrip()
