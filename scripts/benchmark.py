@@ -15,6 +15,7 @@ SUBJECTS = {
     "temporal": "temporal",
     "ablation": "ablation",
     "store": "store",
+    "filters": "filters",
     "serving": "serving",
 }
 """Subject → module in `scripts.benchmarks`, whose `register` adds its options and what it runs."""

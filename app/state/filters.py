@@ -18,6 +18,7 @@ an item that lacks the attribute is in `{"not": …}` of any condition that is f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.times import is_rfc3339, parse_rfc3339
@@ -116,6 +117,7 @@ def element_of(value: Scalar) -> Element:
     return Element(Kind.NUMBER, float(value) + 0.0)  # −0 and 0 are one number, and shall be one pattern of bits
 
 
+@lru_cache(maxsize=16_384)  # many items share a day
 def time_of(text: str) -> float | None:
     """Milliseconds since the epoch where the text is a time in RFC 3339 with an offset.
 
