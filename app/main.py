@@ -66,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         log_max_entries=settings.log_max_entries,
         log_max_age_days=settings.log_max_age_days,
         popularity_half_life_days=settings.popularity_half_life_days,
+        trending_half_life_hours=settings.trending_half_life_hours,
         on_log_dropped=lambda amount: telemetry.log_dropped("log_full", amount),
     )
     merging = Merging(
@@ -97,7 +98,11 @@ def create_app(settings: Settings) -> FastAPI:
         settle_seconds=2 * SERVED_INTERVAL_SECONDS,
     )
     popularity = Popularity(
-        redis, namespace=settings.namespace, shards=settings.shards, half_life_days=settings.popularity_half_life_days
+        redis,
+        namespace=settings.namespace,
+        shards=settings.shards,
+        half_life_days=settings.popularity_half_life_days,
+        trending_half_life_hours=settings.trending_half_life_hours,
     )
     catalogue = Catalogue(redis, namespace=settings.namespace, max_items=settings.max_live_items)
     registry = ModelRegistry(

@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         le=365,
         description="Half-life of the store's own popularity counters, used while no model is live.",
     )
+    trending_half_life_hours: float = Field(
+        24.0,
+        ge=0.1,
+        le=720,
+        description="Half-life of the counters that tell what is trending; shorter than that of popularity.",
+    )
     reload_seconds: float = Field(
         2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed."
     )

@@ -119,6 +119,7 @@ class History:
         log_max_entries: int,
         log_max_age_days: int,
         popularity_half_life_days: float,
+        trending_half_life_hours: float = 24.0,
         on_log_dropped: Callable[[int], None] | None = None,
     ) -> None:
         """`on_log_dropped` hears how many entries a full or old event log lost before they were collected."""
@@ -132,6 +133,7 @@ class History:
             str(log_max_entries),
             str(log_max_age_days * DAY_MS),
             repr(self._half_life_s),
+            repr(trending_half_life_hours * 3600),
             str(MAX_POPULAR_ITEMS),
         ]
         self._script = Script(redis, "members", "append")
@@ -192,7 +194,7 @@ class History:
             shard = self._keys.shard_of(owner)
             call = open_calls.get(shard)
             if call is None or len(call.places) == MAX_EVENTS_PER_CALL:
-                keys = [self._keys.events(shard), self._keys.popularity(shard)]
+                keys = [self._keys.events(shard), self._keys.popularity(shard), self._keys.trending(shard)]
                 call = open_calls[shard] = _ShardCall(keys, list(self._header))
                 calls.append(call)
             member = _SEQUENCES[min(sequence, len(_SEQUENCES) - 1)] + digest

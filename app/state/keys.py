@@ -98,6 +98,9 @@ class Keys:
     def popularity(self, shard: int) -> str:
         return f"{self.namespace}:{{{shard}}}:popularity"
 
+    def trending(self, shard: int) -> str:
+        return f"{self.namespace}:{{{shard}}}:trending"
+
     @property
     def items(self) -> tuple[str, str, str]:
         """Of the catalogue: the records by item id, the log of their changes, the number of the last change."""

@@ -1,58 +1,135 @@
-"""Time-decayed popularity from the store's own counters, which `append.lua` keeps per shard."""
+"""What many users choose, from the store's own counters, which `append.lua` keeps per shard: popular, and trending."""
 
 import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
-from app.state.connection import store_errors
+from app.state.connection import Store, store_errors
 from app.state.keys import Keys
+
+MAX_ITEMS_PER_SHARD = 500
+LEAST_TREND = 1.0
+"""Standard deviations; below, an item has its usual ups and downs."""
 
 
 class PopularItem(NamedTuple):
-    """`weight` is the sum over the item's events, each halved every half-life since it happened."""
+    """`weight`: of a popular item the sum over its events, each halved every half-life since it happened; of a trending
+    one how surprising its newest events are (see `trend`)."""
 
     item_id: str
     weight: float
 
 
 class Popularity:
-    """The most popular items of a namespace, read at most every few seconds."""
+    """The most popular and the most trending items of a namespace, read at most every few seconds."""
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Store,
         *,
         namespace: str,
         shards: int,
         half_life_days: float,
+        trending_half_life_hours: float = 24.0,
         max_items: int = 2000,
         cache_seconds: float = 5.0,
     ) -> None:
         self._redis = redis
         self._keys = Keys(namespace, shards)
         self._half_life_s = half_life_days * 86_400
+        self._trending_half_life_s = trending_half_life_hours * 3600
         self._max_items = max_items
-        self._cache_seconds = cache_seconds
-        self._items: list[PopularItem] | None = None
-        self._read_at = 0.0
-        self._reading = asyncio.Lock()
+        self._popular = _Cached(self._read_popular, cache_seconds)
+        self._trending = _Cached(self._read_trending, cache_seconds)
 
-    async def top(self) -> list[PopularItem]:
+    async def top(self) -> Sequence[PopularItem]:
         """The items by falling weight, equal weights by rising item id; at most `max_items`.
 
-        Each shard contributes its own `max_items` best: what is among them nowhere is missed, however it adds up.
+        Each shard contributes its own 500 best: what is among them nowhere is missed, however it adds up.
 
         Raises:
             StoreUnavailable: the store does not answer and never did; an earlier list is served on otherwise.
         """
-        if self._items is not None and time.monotonic() - self._read_at < self._cache_seconds:
+        return await self._popular.get()
+
+    async def trending(self) -> Sequence[PopularItem]:
+        """The items with more events of late than their popularity leads to expect, the most surprising first. Of those
+        that do not surprise, none.
+
+        Raises:
+            StoreUnavailable: as `top`.
+        """
+        return await self._trending.get()
+
+    async def _read_popular(self) -> Sequence[PopularItem]:
+        logarithms = await self._read(self._keys.popularity, self._half_life_s)
+        now = time.time() / self._half_life_s
+        # Sorted by the logarithm: weights of long ago are all 0.0.
+        order = sorted(logarithms, key=lambda item: (-logarithms[item], item))
+        return [PopularItem(item, float(np.exp2(logarithms[item] - now))) for item in order[: self._max_items]]
+
+    async def _read_trending(self) -> Sequence[PopularItem]:
+        recent = _weights(await self._read(self._keys.trending, self._trending_half_life_s), self._trending_half_life_s)
+        usual = _weights(await self._read(self._keys.popularity, self._half_life_s), self._half_life_s)
+        ratio = self._trending_half_life_s / self._half_life_s
+        trends = {item: trend(weight, usual.get(item, weight) * ratio) for item, weight in recent.items()}
+        order = sorted((item for item in trends if trends[item] > LEAST_TREND), key=lambda item: (-trends[item], item))
+        return [PopularItem(item, trends[item]) for item in order[: self._max_items]]
+
+    async def _read(self, key: Callable[[int], str], half_life_s: float) -> dict[str, float]:
+        """By item, the time in half-lives at which one event would weigh as much as all of the item's do."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in range(self._keys.shards):
+                    pipe.zrange(key(shard), 0, MAX_ITEMS_PER_SHARD - 1, desc=True, withscores=True)
+                replies: list[list[tuple[bytes, Any]]] = await pipe.execute()
+        # Such a time is a logarithm to base 2, and weights of shards add up below it.
+        logarithms: dict[bytes, float] = {}
+        for reply in replies:
+            for item, score in reply:
+                value = float(score) / half_life_s
+                before = logarithms.get(item)
+                logarithms[item] = value if before is None else float(np.logaddexp2(before, value))
+            await asyncio.sleep(0)  # other requests have their turn
+        return {item.decode(): value for item, value in logarithms.items()}
+
+
+def _weights(logarithms: Mapping[str, float], half_life_s: float) -> dict[str, float]:
+    now = time.time() / half_life_s
+    return {item: float(np.exp2(min(value - now, 1000.0))) for item, value in logarithms.items()}
+
+
+def trend(weight: float, expected: float) -> float:
+    """By how many standard deviations the weight of the newest events exceeds what is expected, where events come by
+    chance (Poisson); the variance of one event more keeps items that had none from trending without bound.
+
+    expected: the item's long-run weight times the ratio of the two half-lives, which is what a steady item has.
+
+    >>> trend(20.0, 15.0), trend(5.0, 0.0)
+    (1.25, 5.0)
+    """
+    return (weight - expected) / float(np.sqrt(expected + 1))
+
+
+class _Cached:
+    """A list that is read at most every few seconds, once for all who wait for it."""
+
+    def __init__(self, read: Callable[[], Any], seconds: float) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._items: Sequence[PopularItem] | None = None
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+
+    async def get(self) -> Sequence[PopularItem]:
+        if self._items is not None and self._is_fresh():
             return self._items
-        async with self._reading:  # one read for all who wait
-            if self._items is None or time.monotonic() - self._read_at >= self._cache_seconds:
+        async with self._reading:
+            if self._items is None or not self._is_fresh():
                 try:
                     self._items = await self._read()
                 except StoreUnavailable:
@@ -61,20 +138,5 @@ class Popularity:
                 self._read_at = time.monotonic()
             return self._items
 
-    async def _read(self) -> list[PopularItem]:
-        with store_errors():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for shard in range(self._keys.shards):
-                    pipe.zrange(self._keys.popularity(shard), 0, self._max_items - 1, desc=True, withscores=True)
-                replies = await pipe.execute()
-        # A shard's score is the time at which one event would weigh as much as all the item's events do: in half-lives
-        # it is a logarithm to base 2, and weights of shards add up below it.
-        logarithms: dict[bytes, float] = {}
-        for reply in replies:
-            for item, score in reply:
-                logarithms[item] = float(np.logaddexp2(logarithms.get(item, -np.inf), score / self._half_life_s))
-        now = time.time() / self._half_life_s
-        items = [PopularItem(item.decode(), float(np.exp2(value - now))) for item, value in logarithms.items()]
-        # Sorted by the logarithm: weights of long ago are all 0.0.
-        order = sorted(zip(logarithms.values(), items, strict=True), key=lambda pair: (-pair[0], pair[1].item_id))
-        return [item for _, item in order[: self._max_items]]
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._read_at < self._seconds

@@ -107,10 +107,11 @@ async def _fill_and_measure(redis: Store, num_users: int, events_per_user: int, 
             await history.append(events[start : start + 500])
     after = await _memory(redis)
     keys = Keys("default", SHARDS)
-    num_counters = sum([await redis.zcard(keys.popularity(shard)) for shard in range(SHARDS)])
+    lists = [key(shard) for shard in range(SHARDS) for key in (keys.popularity, keys.trending)]
+    num_counters = sum([await redis.zcard(name) for name in lists])
     await redis.delete(*[keys.events(shard) for shard in range(SHARDS)])
     without_log = await _memory(redis)
-    await redis.delete(*[keys.popularity(shard) for shard in range(SHARDS)])
+    await redis.delete(*lists)
     histories = await _memory(redis)
 
     places = iter(range(events_per_user, 1_000_000_000))
