@@ -150,7 +150,7 @@ def check_one(
         )
     declared = event_types.get(body.event_type, _UNMAPPED)
     return Event(
-        owner=Owner("session", body.session_id or "") if body.user_id is None else Owner("user", body.user_id),
+        owner=Owner.of_caller(body.user_id, body.session_id),
         item_id=body.item_id,
         event_type=body.event_type,
         timestamp_us=now_us if body.timestamp is None else body.timestamp,

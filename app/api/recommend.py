@@ -55,13 +55,8 @@ def count(answer: Recommendation, telemetry: Telemetry) -> None:
 
 
 def to_request(body: RecommendBody) -> RecommendationRequest:
-    owner = None
-    if body.user_id is not None:
-        owner = Owner("user", body.user_id)
-    elif body.session_id is not None:
-        owner = Owner("session", body.session_id)
     return RecommendationRequest(
-        owner=owner,
+        owner=Owner.of_caller(body.user_id, body.session_id) if body.history is None else None,
         history=to_history(body.history) if body.history is not None else None,
         k=body.k,
         candidates=body.candidates,

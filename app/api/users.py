@@ -64,11 +64,7 @@ def router(histories: Histories, merging: Merges, erasing: Erases) -> APIRouter:
             body = MergeBody.model_validate_json(raw)
         except ValidationError as error:
             raise invalid_body(error, raw) from None
-        source = (
-            Owner("session", body.source.session_id)
-            if body.source.session_id is not None
-            else Owner("user", body.source.user_id or "")
-        )
+        source = Owner.of_caller(body.source.user_id, body.source.session_id)
         result = await merging.merge(source, Owner("user", body.to.user_id))
         answer = {
             "user_id": body.to.user_id,

@@ -13,7 +13,7 @@ import orjson
 from app.state.connection import Store, read_store_id, store_errors
 from app.state.event_log import START, ErasureMark
 from app.state.keys import Keys, Owner
-from app.state.merging import MergedPart, UnderWay, source_name
+from app.state.merging import MergedPart, MergeEnd, UnderWay, source_name
 from app.state.script import Script, ScriptCall
 
 PAGE_ENTRIES = 1000
@@ -38,7 +38,7 @@ class Erasing:
         self._erase_owner = Script(redis, "erase_owner")
         self._log_end = Script(redis, "log_end")
         self._erase_log = Script(redis, "erase_log")
-        self._finish_merge = Script(redis, "finish_merge")
+        self._last_step = MergeEnd(redis, self._keys)
 
     async def erase(self, owner: Owner) -> Erased:
         """When this returns, no key and no value of the store holds the owner's id.
@@ -111,12 +111,7 @@ class Erasing:
 
     async def _call_off(self, source: Owner, under_way: UnderWay, store_id: str) -> None:
         """End a merge without its having taken place, and let the target forget the source."""
-        keys = self._keys
-        await self._finish_merge.run(
-            ScriptCall((keys.under_way(keys.shard_of(source)), *keys.detached(source)), (str(source), under_way.value))
-        )
-        with store_errors():
-            await self._redis.srem(keys.expected(under_way.target), source_name(keys, source, store_id))
+        await self._last_step.end(source, source_name(self._keys, source, store_id), under_way)
 
     async def _erase_entries(self, shard: int, mark: ErasureMark, whose: Sequence[str | bytes]) -> int:
         """whose: arguments 4… of `erase_log.lua`."""

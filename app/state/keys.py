@@ -29,6 +29,19 @@ class Owner:
             return cls("session", owner_id)
         raise ValueError(f"an owner is user:… or session:…, found {text!r}")
 
+    @classmethod
+    def of_caller(cls, user_id: str | None, session_id: str | None) -> "Owner":
+        """Of the two ids that a request may give, the one that it gave.
+
+        Raises:
+            ValueError: it gave neither.
+        """
+        if user_id is not None:
+            return cls("user", user_id)
+        if session_id is not None:
+            return cls("session", session_id)
+        raise ValueError("an owner has a user_id or a session_id")
+
     def digest(self, store_id: str) -> str:
         """What stands for the owner where the store must not hold its name: 40 hex digits, other ones in each store.
 

@@ -64,6 +64,32 @@ class UnderWay(NamedTuple):
         return cls(value, Owner.parse(target), after, upto)
 
 
+class MergeEnd:
+    """The last step of a merge, whether it took place or is called off."""
+
+    def __init__(self, redis: Store, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._finish = Script(redis, "finish_merge")
+
+    async def end(self, source: Owner, name: str, under_way: UnderWay) -> None:
+        """What was detached goes, the merge is no longer under way, and its target no longer expects the source.
+
+        Raises:
+            StoreUnavailable: a part may be left; the same call again completes it.
+        """
+        keys = self._keys
+        await self._finish.run(
+            ScriptCall((keys.under_way(keys.shard_of(source)), *keys.detached(source)), (str(source), under_way.value))
+        )
+        await self.expect_no_more(name, under_way.target)
+
+    async def expect_no_more(self, name: str, target: Owner) -> None:
+        """`name` as `source_name` gives it."""
+        with store_errors():
+            await self._redis.srem(self._keys.expected(target), name)
+
+
 class Merging:
     """Merges histories of one namespace; safe from any number of workers at once."""
 
@@ -77,7 +103,7 @@ class Merging:
         self._log_max_age_ms = log_max_age_days * DAY_MS
         self._detach = Script(redis, "detach")
         self._attach = Script(redis, "members", "attach")
-        self._finish = Script(redis, "finish_merge")
+        self._last_step = MergeEnd(redis, self._keys)
 
     async def merge(self, source: Owner, target: Owner) -> MergeResult:
         """Make the source's events the target's, as if they had been sent with the target's id to begin with.
@@ -97,7 +123,7 @@ class Merging:
             await self._expect(name, target)
             begun = await self._begin(source, target)
             if begun is None:
-                await self._expect_no_more(name, target)
+                await self._last_step.expect_no_more(name, target)
                 break
             under_way, is_mine = begun
             num_gained = await self._complete(source, name, under_way)
@@ -133,10 +159,6 @@ class Merging:
                 pipe.sadd(key, name)
                 pipe.pexpire(key, self._ttl_ms)
                 await pipe.execute()
-
-    async def _expect_no_more(self, name: str, target: Owner) -> None:
-        with store_errors():
-            await self._redis.srem(self._keys.expected(target), name)
 
     async def _begin(self, source: Owner, target: Owner) -> tuple[UnderWay, bool] | None:
         """The source's merge under way, and whether it began only now; None when nothing is stored."""
@@ -184,10 +206,7 @@ class Merging:
                 ),
             )
         )
-        await self._finish.run(
-            ScriptCall((keys.under_way(keys.shard_of(source)), *keys.detached(source)), (str(source), under_way.value))
-        )
-        await self._expect_no_more(name, target)
+        await self._last_step.end(source, name, under_way)
         return 0 if attached is None else int(attached)
 
     async def _length(self, owner: Owner) -> int:
