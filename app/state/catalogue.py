@@ -183,8 +183,8 @@ class Catalogue:
                 await self.refresh()
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_SECONDS)
-            except Exception:
-                _log.exception("catalogue_not_followed")  # the copy must not silently stay behind for ever
+            except Exception:  # a task that ended would leave this worker's copy behind for ever, and nobody would know
+                _log.exception("catalogue_not_followed")
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _read_all(self) -> None:

@@ -50,7 +50,7 @@ class PipelinedConnection:
         """
         if not commands:
             return []
-        # hiredis annotates a tuple of one argument, and redis-py nothing at all, twice below
+        # hiredis annotates a tuple of one argument.
         packed = b"".join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
         num_failures = 0
         while True:
@@ -79,7 +79,7 @@ class PipelinedConnection:
         return await asyncio.shield(self._opening)
 
     async def _connect(self) -> "_Line":
-        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it unannotated
         await connection.connect()  # TLS, password, database; with retries of its own
         # From here on the transport is ours, and the connection an empty shell that must not close it.
         writer, connection._reader, connection._writer = connection._writer, None, None

@@ -17,7 +17,7 @@ from scripts.benchmarks.experiments import (
     benchmark_data,
     leave_one_out,
     measure_baselines,
-    measure_training,
+    measure_seeds,
 )
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
@@ -77,17 +77,7 @@ def measure_set(
     config, reasons = choose_recipe(count(data))
     config = config.with_values(changes)
     cases = {"validation": data.cases("validation"), "test": data.cases("test")}
-    runs = [
-        measure_training(
-            data,
-            config.with_values({"seed": seed}),
-            output,
-            label=f"{data.name}, seed {seed} of {num_seeds}: epoch",
-            cases=cases,
-            progress=progress,
-        )
-        for seed in range(1, num_seeds + 1)
-    ]
+    runs = measure_seeds(data, config, output, num_seeds=num_seeds, cases=cases, progress=progress)
     baselines = measure_baselines(data, output, cases=cases)
     return SetAccuracy(
         name=data.name,

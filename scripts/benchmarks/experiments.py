@@ -150,6 +150,29 @@ def measure_training(
     return Measured(kept, facts["num_epochs"], facts["seconds"])
 
 
+def measure_seeds(
+    data: PreparedData,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    num_seeds: int,
+    cases: Mapping[str, Cases],
+    progress: TrainingProgress,
+) -> list[Measured]:
+    """`measure_training` with the seeds 1…num_seeds."""
+    return [
+        measure_training(
+            data,
+            config.with_values({"seed": seed}),
+            output,
+            label=f"{data.name}, seed {seed} of {num_seeds}: epoch",
+            cases=cases,
+            progress=progress,
+        )
+        for seed in range(1, num_seeds + 1)
+    ]
+
+
 def measure_baselines(
     data: PreparedData, output: Path, *, cases: Mapping[str, Cases]
 ) -> dict[str, dict[str, Evaluated]]:

@@ -23,7 +23,7 @@ from scripts.benchmarks.experiments import (
     TrainingProgress,
     benchmark_data,
     measure_baselines,
-    measure_training,
+    measure_seeds,
 )
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
@@ -92,17 +92,7 @@ def measure_temporal(
     """Results for first and for later cases, and the trainings behind both."""
     config = choose_recipe(count(data))[0].with_values(changes)
     cases = {"first": data.cases("test"), "later": data.later_cases("test", at_most=LATER_CASES)}
-    runs = [
-        measure_training(
-            data,
-            config.with_values({"seed": seed}),
-            output,
-            label=f"{data.name}, seed {seed} of {num_seeds}: epoch",
-            cases=cases,
-            progress=progress,
-        )
-        for seed in range(1, num_seeds + 1)
-    ]
+    runs = measure_seeds(data, config, output, num_seeds=num_seeds, cases=cases, progress=progress)
     baselines = measure_baselines(data, output, cases=cases)
     results = [
         TemporalResult(

@@ -201,7 +201,7 @@ class SequenceModel(nn.Module):
 
     def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
-        x_BLD = self._embedded(items_BL, vectors_BLD, context)
+        x_BLD = self._embedded(items_BL, vectors_BLD)
         relations = self._relations(items_BL, context)
         for block in self.blocks:
             x_BLD = block(x_BLD, relations)
@@ -211,7 +211,7 @@ class SequenceModel(nn.Module):
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD))
         relations = self._relations(items_BL, context)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD, relations)
@@ -240,7 +240,7 @@ class SequenceModel(nn.Module):
         """(X, V): inner products with the item vectors; column 0, the padding, is −inf."""
         return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
 
-    def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor, _context: Context) -> Tensor:
+    def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor) -> Tensor:
         x_BLD = vectors_BLD * math.sqrt(self.config.dim)
         if self.position_embedding is not None:
             length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
