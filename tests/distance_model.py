@@ -160,3 +160,8 @@ def write_distance_artifact(
 
 def promote(artifacts: Path, version: str) -> None:
     (artifacts / "CURRENT").write_text(version + "\n")
+
+
+def write_live_distance_artifact(artifacts: Path) -> None:
+    """The default version, `distance-1`, written and promoted."""
+    promote(artifacts, write_distance_artifact(artifacts).name)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import write_live_distance_artifact
 from tests.service import serving
 
 REFUSE = '''
@@ -23,8 +23,7 @@ print("refusing", file=open(__file__ + ".used", "a"))
 
 
 def test_service_ranks_where_no_training_library_can_be_imported(tmp_path: Path) -> None:
-    write_distance_artifact(tmp_path / "artifacts")
-    promote(tmp_path / "artifacts", "distance-1")
+    write_live_distance_artifact(tmp_path / "artifacts")
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(REFUSE)

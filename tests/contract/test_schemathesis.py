@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.contract.test_openapi import FILE
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import write_live_distance_artifact
 from tests.service import Client, serving
 
 
@@ -29,8 +29,7 @@ def ndjson(_context: schemathesis.SerializationContext, value: object) -> bytes:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("generated")
-    write_distance_artifact(folder / "artifacts")
-    promote(folder / "artifacts", "distance-1")
+    write_live_distance_artifact(folder / "artifacts")
     with serving(folder) as client:
         yield client
 

@@ -9,10 +9,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import promote, write_distance_artifact, write_live_distance_artifact
 from tests.integration.conftest import Server
-from tests.integration.test_service import eventually
-from tests.service import Client, serving
+from tests.service import Client, eventually, serving
 
 ANY = {"available": True, "in_model": False}
 
@@ -20,8 +19,7 @@ ANY = {"available": True, "in_model": False}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("items")
-    write_distance_artifact(folder / "artifacts")
-    promote(folder / "artifacts", "distance-1")
+    write_live_distance_artifact(folder / "artifacts")
     return folder
 
 
@@ -42,7 +40,7 @@ def listed(client: httpx.Client, **parameters: object) -> list[str]:
     found: list[str] = []
     cursor: dict[str, object] = {}
     while True:
-        answer = client.get("/items", params={"limit": 3, **parameters, **cursor}).json()  # type: ignore[dict-item]
+        answer = client.get("/items", params={"limit": 3, **parameters, **cursor}).json()
         found += [item["item_id"] for item in answer["items"]]
         if answer["next_cursor"] is None:
             return found
@@ -169,8 +167,7 @@ def test_batch_of_bad_items_is_refused_as_a_whole(client: Client) -> None:
 
 
 def test_every_worker_has_a_change_within_a_second(tmp_path: Path) -> None:
-    write_distance_artifact(tmp_path / "artifacts")
-    promote(tmp_path / "artifacts", "distance-1")
+    write_live_distance_artifact(tmp_path / "artifacts")
     with serving(tmp_path, workers=2) as client:
         url = str(client.base_url)
         client.put("/items/w", json={"attributes": {"price": 1}})
@@ -184,8 +181,7 @@ def test_every_worker_has_a_change_within_a_second(tmp_path: Path) -> None:
 
 def test_live_items_survive_restart_and_reload(tmp_path: Path, own_valkey: Server) -> None:
     artifacts = tmp_path / "artifacts"
-    write_distance_artifact(artifacts)
-    promote(artifacts, "distance-1")
+    write_live_distance_artifact(artifacts)
     with serving(tmp_path, redis_url=own_valkey.url) as client:
         client.put("/items/new", json={"attributes": {"price": 1}})
         client.patch("/items/i1", json={"attributes": {"price": 2}})

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import write_live_distance_artifact
 from tests.service import serving
 
 NUM_WRITES = 1000
@@ -13,8 +13,7 @@ NUM_WRITES = 1000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_distance_artifact(tmp_path / "artifacts")
-    promote(tmp_path / "artifacts", "distance-1")
+    write_live_distance_artifact(tmp_path / "artifacts")
     return tmp_path
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import write_live_distance_artifact
 from tests.service import Client, serving
 
 
@@ -14,8 +14,7 @@ from tests.service import Client, serving
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """One worker and a store of its own; every test takes users of its own and leaves the items as they were."""
     folder = tmp_path_factory.mktemp("recommending")
-    write_distance_artifact(folder / "artifacts")
-    promote(folder / "artifacts", "distance-1")
+    write_live_distance_artifact(folder / "artifacts")
     with serving(folder) as client:
         yield client
 

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,16 +13,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.distance_model import promote, write_distance_artifact
+from tests.distance_model import promote, write_distance_artifact, write_live_distance_artifact
 from tests.integration.conftest import Server
-from tests.service import Client, launch, serving
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)  # another process decides when
+from tests.service import Client, eventually, launch, serving
 
 
 def post_event(client: httpx.Client, user_id: str, item_id: str, **more: object) -> httpx.Response:
@@ -38,8 +31,7 @@ def ranked(client: httpx.Client, **body: object) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("service")
-    write_distance_artifact(folder / "artifacts")
-    promote(folder / "artifacts", "distance-1")
+    write_live_distance_artifact(folder / "artifacts")
     return folder
 
 

@@ -61,7 +61,7 @@ class Distances:
 
 
 def indices(ranking: Ranking) -> list[int]:
-    return ranking.item_indices.tolist()  # type: ignore[no-any-return]
+    return ranking.item_indices.tolist()
 
 
 def adjusted(**factors: float) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """One protocol, every tracker: what was logged is read back with the tracker's own tools, without a network."""
 
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ def test_a_resumed_training_goes_on_in_the_same_curve(tmp_path: Path, name: str,
     killed.log(1, ONE)
     killed.log(2, {"ndcg@10": 0.9})
     killed.finish(is_complete=False)
+    # TensorBoard reads its files in the order of their names: the second each was begun in, then "9" after "10".
+    begun = int(time.time())
+    while int(time.time()) == begun:
+        time.sleep(0.02)
     resumed = start(name, tmp_path / "run", CONFIG, 2)
     resumed.log(2, TWO)
     resumed.finish(is_complete=True)
