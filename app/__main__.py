@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import structlog
 
+from app.artifacts.event_types import read_event_uses
 from app.errors import DeviceUnavailable, SegueError, StoreUnavailable
 from app.settings import PREFIX, Settings, SettingsError, load_settings
 from app.state.connection import claim_store, connect
@@ -31,6 +32,8 @@ def main() -> int:
     configure_logging(settings.log_level)
     try:
         return run(settings)
+    except SettingsError as error:
+        return refuse(str(error), BAD_SETTINGS)
     except DeviceUnavailable as error:
         return refuse(f"{PREFIX}DEVICE: {error}", BAD_SETTINGS)
     except (SegueError, OSError) as error:
@@ -41,6 +44,7 @@ def main() -> int:
 
 def run(settings: Settings) -> int:
     require_device(settings)
+    require_event_types(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         store = None
@@ -71,6 +75,15 @@ def require_device(settings: Settings) -> None:
         from app.ranking import exact
 
         exact.require_device(settings.device)
+
+
+def require_event_types(settings: Settings) -> None:
+    """Raises SettingsError: once, and not in every worker."""
+    if settings.event_types_file is not None:
+        try:
+            read_event_uses(settings.event_types_file)
+        except ValueError as error:
+            raise SettingsError(f"the service cannot start: {PREFIX}EVENT_TYPES_FILE: {error}") from error
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app.api import batch, events, health, items, models, openapi, pages, problems, recommend, users
 from app.api.middleware import RequestContext
 from app.api.security import BodyLimit
+from app.artifacts.event_types import read_event_uses
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
 from app.ranking.batching import Batcher
@@ -47,7 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     """A complete service; nothing is opened, read or sent before its lifespan begins.
 
     Raises:
-        ValueError: `settings` name no store. `python -m app` starts one and names it.
+        ValueError: `settings` name no store — `python -m app` starts one and names it —, or a file of event types
+            that cannot be used.
     """
     if settings.redis_url is None:
         raise ValueError("create_app needs settings.redis_url; python -m app starts a store of its own and sets it")
@@ -111,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         reload_seconds=settings.reload_seconds,
         device=settings.device,
         intra_op_threads=settings.intra_op_threads,
+        event_uses=read_event_uses(settings.event_types_file) if settings.event_types_file is not None else None,
         prepare=catalogue.prepare,
         on_reload=telemetry.reload,
     )

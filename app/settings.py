@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         8_388_608, ge=1024, le=268_435_456, description="Largest request body in bytes; a larger one is answered 413."
     )
+    event_types_file: Path | None = Field(
+        None,
+        description="TOML file that says what each type of event is used for, above what the model's artifact says.",
+    )
     log_max_entries: int = Field(
         1_000_000,
         ge=1000,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from app.artifacts.event_types import read_event_uses
 from scripts.training.cleaning import CleaningRules, Columns
 from scripts.training.datasets import DATASETS, EXPECTED_FILES, Source, fetch, read_items, read_table
 from scripts.training.interactions import DataError, PreparedData
@@ -22,7 +23,12 @@ NUM_STEPS = 6
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 1 where the data cannot be used."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        event_uses = read_event_uses(options.event_types) if options.event_types else {}
+    except ValueError as error:
+        parser.error(f"--event-types: {error}")
     config = PreparationConfig(
         name=options.output.name,
         rules=CleaningRules(
@@ -32,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_user_events=options.max_user_events,
             max_events_per_hour=options.max_events_per_hour,
             count_only=tuple(options.count_only),
+            event_uses=event_uses,
         ),
         split=options.split,
         test_share=options.test_share,
@@ -118,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-user-events", type=_count, default=0, metavar="N", help="drop users with more (default: no cap)")
     add("--max-events-per-hour", type=_count, default=0, metavar="N", help="drop users with more (default: no cap)")
     add("--count-only", action="append", default=[], metavar="TYPE", help="an event type that stays out of sequences")
+    add("--event-types", type=Path, metavar="FILE", help="TOML: what each type is used for, as SEGUE_EVENT_TYPES_FILE")
     add("--exclude-seen", choices=["auto", "yes", "no"], default="auto", help="recommend only new items")
     add("--quiet", action="store_true", help="no progress bar")
     return parser

@@ -29,6 +29,7 @@ EVENT_TYPES = {
     "view": EventType(index=1),
     "cart": EventType(index=2, weight=2.0),
     "impression": EventType(index=3, enters_sequence=False),
+    "dismiss": EventType(index=4, enters_sequence=False, hides_days=30),
 }
 
 

@@ -18,7 +18,7 @@ from app.api.openapi import body_of, problems, reference
 from app.api.problems import faults_of
 from app.api.schemas.events import EventBatch, EventBody, EventsAnswer
 from app.api.security import JSON, NDJSON, read_body
-from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
+from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import Fault, InvalidRequest, PayloadTooLarge, ProblemCode
 from app.state.history import AppendOutcome, Event, Owner
@@ -42,6 +42,9 @@ class Appends(Protocol):
 class Models(Protocol):
     @property
     def live(self) -> LiveModel | None: ...
+
+    @property
+    def event_types(self) -> Mapping[str, EventType]: ...
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ def router(
         batch = await check(
             found,
             base,
-            event_types=live.manifest.event_types if live is not None else DEFAULT_EVENT_TYPES,
+            event_types=models.event_types,
             now_us=time.time_ns() // 1000,
             max_future_us=max_future_seconds * 1_000_000,
         )
@@ -157,7 +160,7 @@ def check_one(
         sequence=body.sequence,
         event_id=body.event_id,
         has_own_timestamp=body.timestamp is not None,
-        enters_sequence=declared.enters_sequence,
+        use=declared.use_of(body.value),
         weight=declared.weight,
         value=body.value,
         recommendation_id=body.recommendation_id,

@@ -29,18 +29,43 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+EventUse = Literal["sequence", "count", "negative"]
+"""An event enters the sequence that the model reads, is only logged, or takes its item out of recommendations."""
+
+
 class EventType(_Frozen):
-    """How one type of event is used. `index` is what the graph's `event_types` input carries."""
+    """How one type of event is used. `index` is what the graph's `event_types` input carries.
+
+    threshold: an event whose `value` is lower, or that has none, does not enter the sequence all the same.
+    hides_days: above 0, an event takes its item out of the user's recommendations for so long; such a type does not
+        enter the sequence.
+    """
 
     index: int = Field(ge=0, le=255)
     enters_sequence: bool = True
     weight: float = Field(1.0, ge=0)
+    threshold: float | None = Field(None, allow_inf_nan=False)
+    hides_days: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _enters_or_hides(self) -> "EventType":
+        if self.enters_sequence and self.hides_days:
+            raise ValueError("an event that enters the sequence cannot hide its item")
+        return self
+
+    def use_of(self, value: float | None) -> EventUse:
+        """What becomes of an event of this type that carries this value."""
+        if self.hides_days > 0:
+            return "negative"
+        if self.enters_sequence and (self.threshold is None or (value is not None and value >= self.threshold)):
+            return "sequence"
+        return "count"
 
 
 DEFAULT_EVENT_TYPES: dict[str, EventType] = {
     "interaction": EventType(index=1),
     "impression": EventType(index=2, enters_sequence=False),
-    "dismiss": EventType(index=3, enters_sequence=False),
+    "dismiss": EventType(index=3, enters_sequence=False, hides_days=30),
 }
 """In force while no artifact says otherwise. A type outside the map enters the sequence with index 0 and weight 1."""
 

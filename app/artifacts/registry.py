@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +12,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from app.artifacts.event_types import DeclaredUse, with_uses
 from app.artifacts.manifest import (
     ATTRIBUTES_FILE,
+    DEFAULT_EVENT_TYPES,
     GRAPH_FILE,
     POPULARITY_FILE,
     VERSION_PATTERN,
     VOCABULARY_FILE,
+    EventType,
     Manifest,
     read_manifest,
     verify_files,
@@ -175,16 +178,19 @@ class ModelRegistry:
         reload_seconds: float,
         device: Device = "cpu",
         intra_op_threads: int = 1,
+        event_uses: Mapping[str, DeclaredUse] | None = None,
         prepare: Callable[[LiveModel], None] | None = None,
         on_reload: ReloadListener | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`prepare` is called with a version that passed its checks, in the loading thread, before it goes live."""
+        """`event_uses` stand above what a version's manifest says of event types. `prepare` is called with a version
+        that passed its checks, in the loading thread, before it goes live."""
         self._folder = folder
         self._history_cap = history_cap
         self._reload_seconds = reload_seconds
         self._device: Device = device
         self._intra_op_threads = intra_op_threads
+        self._event_uses = event_uses or {}
         self._prepare = prepare
         self._on_reload = on_reload
         self._clock = clock
@@ -196,6 +202,13 @@ class ModelRegistry:
     @property
     def live(self) -> LiveModel | None:
         return self._live
+
+    @property
+    def event_types(self) -> dict[str, EventType]:
+        """The map in force, whether or not a model is live."""
+        if self._live is not None:
+            return self._live.manifest.event_types
+        return with_uses(DEFAULT_EVENT_TYPES, self._event_uses)
 
     @property
     def problem(self) -> str | None:
@@ -267,6 +280,9 @@ class ModelRegistry:
             device=self._device,
             intra_op_threads=self._intra_op_threads,
         )
+        if self._event_uses:
+            event_types = with_uses(model.manifest.event_types, self._event_uses)
+            model = replace(model, manifest=model.manifest.model_copy(update={"event_types": event_types}))
         if self._prepare is not None:
             try:
                 self._prepare(model)

@@ -5,7 +5,7 @@ from itertools import chain, islice
 
 from app.ranking.rerank import place_pins
 from app.recommender.requests import Question, RankedList, Reason
-from app.recommender.sequences import relevant
+from app.recommender.sequences import gone_items, relevant
 from app.state.catalogue import CatalogueView
 
 
@@ -26,7 +26,7 @@ def rank_by_counters(
         InvalidRequest: a filter does not fit the catalogue.
     """
     request = question.request
-    events = question.events if request.history is None else relevant(request.history, None)
+    events = question.events if request.history is None else relevant(request.history, question.event_types)
     mask_V = None if request.filter is None else view.mask(request.filter, pointer="/filter")
     candidates = None if request.candidates is None else frozenset(request.candidates)
     weights = dict(counted or ())
@@ -44,7 +44,7 @@ def rank_by_counters(
         return mask_V is None if index is None else not view.hidden[index] and (mask_V is None or bool(mask_V[index]))
 
     pins = {pin.position: pin.item_id for pin in request.pins if may_come(pin.item_id)}
-    passed = {event.item_id for event in events} if request.exclude_seen else set()
+    passed = gone_items(events, question.event_types, exclude_seen=bool(request.exclude_seen))
     passed.update(pins.values())
     by_weight = sorted(weights, key=lambda item_id: -weights[item_id])
     uncounted = (view.id_of(index) for index in range(1, view.num_items + 1))

@@ -14,7 +14,7 @@ from app.ranking.batching import Query
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import boost
 from app.recommender.requests import Question, Reason, RecommendationRequest, Strategy
-from app.recommender.sequences import encode, relevant
+from app.recommender.sequences import encode, gone_items, relevant
 from app.state.catalogue import CatalogueView
 
 POOL = 10
@@ -69,7 +69,7 @@ class Plan:
 def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     """Raises InvalidRequest for a filter that does not fit the catalogue."""
     request = question.request
-    events = question.events if request.history is None else relevant(request.history, live)
+    events = question.events if request.history is None else relevant(request.history, live.manifest.event_types)
     sequence = encode(events, live)
     reasons: list[Reason] = []
     if question.store_failed:
@@ -85,8 +85,8 @@ def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     pins = _pins(request, view, adjust_V, hidden)
     if len(pins) < len(request.pins):
         reasons.append(Reason.PIN_LEFT_OUT)
-    if request.exclude_seen if request.exclude_seen is not None else live.manifest.exclude_seen:
-        hidden |= _indices((event.item_id for event in events), view)
+    exclude_seen = request.exclude_seen if request.exclude_seen is not None else live.manifest.exclude_seen
+    hidden |= _indices(gone_items(events, live.manifest.event_types, exclude_seen=exclude_seen), view)
     hidden.update(pins.values())
     return Plan(request, live, view, len(events), sequence, adjust_V, frozenset(hidden), pins, tuple(reasons))
 

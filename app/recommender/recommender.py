@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError, StoreUnavailable
 from app.ranking.batching import MAX_SCORES, Batcher
@@ -27,10 +28,13 @@ class Histories(Protocol):
 
 
 class Models(Protocol):
-    """Which model is live."""
+    """Which model is live, and which event types are in force whether or not one is."""
 
     @property
     def live(self) -> LiveModel | None: ...
+
+    @property
+    def event_types(self) -> Mapping[str, EventType]: ...
 
 
 class Catalogues(Protocol):
@@ -110,12 +114,13 @@ class Recommender:
         return answers
 
     async def _question(self, request: RecommendationRequest) -> Question:
+        event_types = self._models.event_types
         if request.owner is None:
-            return Question(request, ())
+            return Question(request, (), event_types)
         try:
-            return Question(request, await self._histories.read(request.owner))
+            return Question(request, await self._histories.read(request.owner), event_types)
         except StoreUnavailable:
-            return Question(request, (), store_failed=True)
+            return Question(request, (), event_types, store_failed=True)
 
     async def _counted(self) -> Sequence[tuple[str, float]] | None:
         """None: the store does not answer."""

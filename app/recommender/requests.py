@@ -1,10 +1,11 @@
 """What is asked of the recommender, and what it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from app.artifacts.manifest import EventType
 from app.state.filters import Filter
 from app.state.history import HistoryEvent, Owner
 
@@ -64,10 +65,14 @@ class RecommendationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request and what the store holds of its owner, oldest first; nothing where the store did not answer."""
+    """A request and what the store holds of its owner, oldest first; nothing where the store did not answer.
+
+    event_types: the map in force while no model is live, whose own it is otherwise.
+    """
 
     request: RecommendationRequest
     events: Sequence[HistoryEvent]
+    event_types: Mapping[str, EventType]
     store_failed: bool = False
 
 

@@ -2,15 +2,18 @@
 
 import math
 from base64 import urlsafe_b64encode
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
+from operator import attrgetter
 from os import urandom
 from typing import Any, NamedTuple
 
 import orjson
 
+from app.artifacts.manifest import EventUse
 from app.state.connection import Store, store_errors
 from app.state.keys import Keys, Owner
 from app.state.script import Script, ScriptCall
@@ -26,6 +29,7 @@ MAX_EVENTS_PER_ROUND_TRIP = 1000
 """A round trip must end within the connection's timeout, sending included, which waits while the server works."""
 DAY_MS = 86_400_000
 
+_TIME = attrgetter("timestamp_us")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SEQUENCES = tuple(high + low for high in _DIGITS for low in _DIGITS)
 
@@ -38,8 +42,8 @@ class Event:
     sequence: 0–999, orders events of one time; None: the event's place in its batch.
     event_id: the caller's identity of the event; None: owner, item, type and time are, and where the event has no time
         of its own either, nothing is, so that every `append` stores it anew.
-    enters_sequence, weight: what the event-type map says. An event that does not enter the sequence is only logged;
-        a weight of 0 leaves popularity alone.
+    use, weight: what the event-type map says. What enters the sequence counts for popularity, unless its weight is 0;
+        a negative event is kept beside the sequence; any other is only logged.
     store: false keeps nothing of the event but its count in the items' popularity: no history, no log, no identity.
     """
 
@@ -50,7 +54,7 @@ class Event:
     sequence: int | None = None
     event_id: str | None = None
     has_own_timestamp: bool = True
-    enters_sequence: bool = True
+    use: EventUse = "sequence"
     weight: float = 1.0
     value: float | None = None
     recommendation_id: str | None = None
@@ -106,6 +110,9 @@ class History:
 
     A member is the sequence (2 characters, base 36), the identity's digest (8, base64url: 48 bits), the event type,
     U+001F and the item id. Short members matter: up to 64 bytes a set stays in its compact form.
+
+    A negative event lies in the same set, so that one command reads both, at minus its time (and 1 µs, for the time 0):
+    the newest come first there, and do not count against the cap of the others.
     """
 
     def __init__(
@@ -171,14 +178,16 @@ class History:
         return outcomes
 
     async def read(self, owner: Owner) -> list[HistoryEvent]:
-        """The owner's newest `cap` events, oldest first; none for an owner never seen. One round trip.
+        """The owner's newest `cap` events and newest negative ones, oldest first; none for an owner never seen.
+
+        One round trip.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
         with store_errors():
-            reply = await self._redis.pipelined.call("ZRANGE", self._keys.history(owner), -self._cap, -1, "WITHSCORES")
-        return _parse(reply)
+            reply = await self._redis.pipelined.call("ZRANGE", self._keys.history(owner), 0, -1, "WITHSCORES")
+        return _parse(reply, self._cap)
 
     def _encode(self, events: Sequence[Event]) -> list[_ShardCall]:
         calls: list[_ShardCall] = []
@@ -199,25 +208,28 @@ class History:
                 calls.append(call)
             member = _SEQUENCES[min(sequence, len(_SEQUENCES) - 1)] + digest
             popularity = ""
-            if event.enters_sequence:
+            score = at
+            if event.use == "count":
+                key = self._keys.counted(owner)
+            else:
                 if SEPARATOR in event.event_type:
                     raise ValueError(f"event type {event.event_type!r} holds U+001F, which ends the type in the store")
                 member += event.event_type + SEPARATOR + event.item_id
                 key = self._keys.history(owner)
-                if event.weight > 0:
+                if event.use == "negative":
+                    score = -1 - at
+                elif event.weight > 0:
                     popularity = repr(at / 1_000_000 + self._half_life_s * math.log2(event.weight))
-            else:
-                key = self._keys.counted(owner)
             if event.store:
                 call.arguments += (
                     call.number_of(key),
-                    str(at),
+                    str(score),
                     member,
                     popularity,
                     _log_data(event, sequence, digest),
                 )
             else:
-                call.arguments += ("0", str(at), member, popularity, "")
+                call.arguments += ("0", str(score), member, popularity, "")
             call.places.append(place)
         return calls
 
@@ -268,15 +280,19 @@ def _log_data(event: Event, sequence: int, digest: str) -> bytes:
     return orjson.dumps(data)
 
 
-def _parse(reply: Sequence[bytes]) -> list[HistoryEvent]:
-    """Flat member, score, member, score … → events.
+def _parse(reply: Sequence[bytes], cap: int) -> list[HistoryEvent]:
+    """Flat member, score, member, score … → events by time, of those that are not negative the newest `cap`.
 
-    >>> _parse([b"00AbCdEfGhclick\\x1fi7", b"1700000000000000"])
-    [HistoryEvent(item_id='i7', event_type='click', timestamp_us=1700000000000000)]
+    >>> _parse([b"00IjKlMnOpdismiss\\x1fi3", b"-2", b"00AbCdEfGhclick\\x1fi7", b"1700000000000000"], 200)[1]
+    HistoryEvent(item_id='i7', event_type='click', timestamp_us=1700000000000000)
     """
     make = HistoryEvent._make
     events = []
     for member, score in zip(reply[::2], reply[1::2], strict=True):
         event_type, _, item_id = member[PREFIX_LENGTH:].decode().partition(SEPARATOR)
         events.append(make((item_id, event_type, int(score))))
-    return events
+    if events and events[0].timestamp_us < 0:
+        num_negative = bisect_left(events, 0, key=_TIME)
+        negative = [event._replace(timestamp_us=-1 - event.timestamp_us) for event in events[:num_negative]]
+        return sorted(negative[::-1] + events[num_negative:][-cap:], key=_TIME)
+    return events[-cap:]

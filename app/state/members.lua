@@ -27,20 +27,46 @@ local function sorts_before(left, right)
   return #left < #right
 end
 
+-- Which of two events of one kind is older; those of one time go by the bytes of their members.
+local function is_older(score, member, other)
+  local at, other_at = tonumber(score), tonumber(other[2])
+  if at ~= other_at then
+    return math.abs(at) < math.abs(other_at)
+  end
+  return sorts_before(member, other[1]) == (at >= 0)
+end
+
 -- Room is made before adding: a set that once holds more entries than zset-max-listpack-entries is never compact again.
+-- Negative events have scores below 0, the newest first, and a limit of their own.
+local MAX_NEGATIVE = 50
+
 local function make_room(key, cap, score, member)
   local count = call('ZCARD', key)
-  if count < cap then
+  local is_negative = tonumber(score) < 0
+  if count < (is_negative and MAX_NEGATIVE or cap) then
     return true
   end
-  if count > cap then -- the cap was lowered since
-    call('ZREMRANGEBYRANK', key, 0, count - cap - 1)
-  end
   local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  local at, oldest_at = tonumber(score), tonumber(oldest[2])
-  if at < oldest_at or (at == oldest_at and sorts_before(member, oldest[1])) then
+  local num_negative = 0
+  if tonumber(oldest[2]) < 0 then
+    num_negative = call('ZCOUNT', key, '-inf', '(0')
+  end
+  local place, num_of_kind, limit = num_negative, count - num_negative, cap
+  if is_negative then
+    place, num_of_kind, limit = num_negative - 1, num_negative, MAX_NEGATIVE
+  end
+  if num_of_kind < limit then
+    return true
+  end
+  if not is_negative and num_of_kind > cap then -- the cap was lowered since
+    call('ZREMRANGEBYRANK', key, place, place + num_of_kind - cap - 1)
+  end
+  if num_negative > 0 or num_of_kind > cap then
+    oldest = call('ZRANGE', key, place, place, 'WITHSCORES')
+  end
+  if is_older(score, member, oldest) then
     return false
   end
-  call('ZREMRANGEBYRANK', key, 0, 0)
+  call('ZREMRANGEBYRANK', key, place, place)
   return true
 end

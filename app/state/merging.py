@@ -210,8 +210,14 @@ class Merging:
         return 0 if attached is None else int(attached)
 
     async def _length(self, owner: Owner) -> int:
+        """As many events as `History.read` gives."""
+        key = self._keys.history(owner)
         with store_errors():
-            return min(int(await self._redis.zcard(self._keys.history(owner))), self._cap)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zcount(key, "-inf", "(0")
+                pipe.zcount(key, 0, "+inf")
+                num_negative, num_others = await pipe.execute()
+        return int(num_negative) + min(int(num_others), self._cap)
 
 
 def _score_and_member(pairs: Sequence[tuple[bytes, float]]) -> list[Any]:

@@ -4,13 +4,14 @@ The table is read twice as a stream. The first pass counts what has no usable id
 the second turns ids into integers on the way in, so that only integers are ever held for every row.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from app.artifacts.event_types import DeclaredUse, with_uses
 from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
 from scripts.training.interactions import DataError
 from scripts.training.times import TimeUnit, read_time
@@ -45,6 +46,8 @@ class CleaningRules:
     max_events_per_hour: int = 0
     count_only: tuple[str, ...] = ()
     """Event types that do not enter sequences, besides those that the default map only counts."""
+    event_uses: Mapping[str, DeclaredUse] = field(default_factory=dict)
+    """What a file says of event types; it stands above the default map and below `count_only`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _clean(table: pl.LazyFrame, columns: Columns, rules: CleaningRules, progress
         raise DataError(_nothing_remains(num_rows, dropped))
 
     progress("reading events")
-    event_types = _event_type_map(types["event_type"].to_list(), rules.count_only)
+    event_types = _event_type_map(types["event_type"].to_list(), rules)
     indices = {name: entry.index for name, entry in event_types.items()}
     rows = kept.select(
         pl.col("user").cast(pl.Enum(users["user"])).to_physical().cast(pl.UInt32),
@@ -162,7 +165,8 @@ _MISSING = "user or item id missing"
 _TOO_LONG = f"id longer than {MAX_ID_LENGTH} characters"
 _NO_TIME = "time missing, unreadable or outside 1970–2100"
 _COUNT_ONLY = "event of a type that is only counted"
-_REASONS = (_MISSING, _TOO_LONG, _NO_TIME, _COUNT_ONLY)
+_BELOW = "value missing or below the threshold of the event type"
+_REASONS = (_MISSING, _TOO_LONG, _NO_TIME, _COUNT_ONLY, _BELOW)
 
 
 def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tuple[pl.LazyFrame, bool, str]:
@@ -181,7 +185,13 @@ def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tupl
 
     time, has_clock, time_unit = read_time(table, columns.timestamp, rules.time_unit)
     has_type, has_value = columns.event_type in schema, columns.value in schema
-    count_only = [name for name, entry in DEFAULT_EVENT_TYPES.items() if not entry.enters_sequence]
+    declared = with_uses(DEFAULT_EVENT_TYPES, rules.event_uses)
+    count_only = [name for name, entry in declared.items() if not entry.enters_sequence]
+    below = [
+        (pl.col("event_type") == name) & (pl.col("value").is_null() | (pl.col("value") < entry.threshold))
+        for name, entry in declared.items()
+        if entry.threshold is not None
+    ]
     event_type = pl.col(columns.event_type).cast(pl.String) if has_type else pl.lit(None, pl.String)
     value = pl.col(columns.value).cast(pl.Float32, strict=False) if has_value else pl.lit(None, pl.Float32)
     has_sequence = columns.sequence in schema and schema[columns.sequence].is_integer()
@@ -204,6 +214,8 @@ def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tupl
         .then(pl.lit(_NO_TIME))
         .when(pl.col("event_type").is_in([*count_only, *rules.count_only]))
         .then(pl.lit(_COUNT_ONLY))
+        .when(pl.any_horizontal(pl.lit(False), *below))
+        .then(pl.lit(_BELOW))
     )
     return events.with_columns(reason=reason), has_clock, time_unit
 
@@ -219,18 +231,19 @@ def _id(name: str, dtype: pl.DataType) -> pl.Expr:
     raise DataError(f"column {name!r} holds {dtype}; ids are text or whole numbers")
 
 
-def _event_type_map(names: Sequence[str], count_only: Sequence[str]) -> dict[str, EventType]:
-    """The default map and, by name, one further index for each other type that the data hold."""
+def _event_type_map(names: Sequence[str], rules: CleaningRules) -> dict[str, EventType]:
+    """The default map and, by name, one further index for each other type that the data hold or the rules name."""
     event_types = dict(DEFAULT_EVENT_TYPES)
     following = 1 + max(entry.index for entry in event_types.values())
-    new = [name for name in sorted({*names, *count_only}) if name not in event_types]
+    new = [name for name in sorted({*names, *rules.count_only, *rules.event_uses}) if name not in event_types]
     if following + len(new) > MAX_EVENT_TYPES:
         raise DataError(
             f"{len(new)} event types found, at most {MAX_EVENT_TYPES - following} are possible; is the column right?"
         )
     for index, name in enumerate(new, start=following):
         event_types[name] = EventType(index=index)
-    for name in count_only:
+    event_types = with_uses(event_types, rules.event_uses)
+    for name in rules.count_only:
         event_types[name] = event_types[name].model_copy(update={"enters_sequence": False})
     return event_types
 

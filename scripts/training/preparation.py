@@ -56,8 +56,16 @@ def prepare(
         event_types=cleaned.event_types,
         cleaning=[asdict(entry) for entry in cleaned.dropped],
         summary=summary,
-        config={"origin": source.origin, "columns": asdict(source.columns), **asdict(config)},
+        config={"origin": source.origin, "columns": asdict(source.columns), **_as_json(config)},
     )
+
+
+def _as_json(config: PreparationConfig) -> dict[str, Any]:
+    written = asdict(config)
+    written["rules"]["event_uses"] = {
+        name: use.model_dump(exclude_defaults=True) for name, use in config.rules.event_uses.items()
+    }
+    return written
 
 
 def summarise(cleaned: Cleaned) -> dict[str, Any]:

@@ -80,7 +80,7 @@ async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Store,
             Event(user, "i1", "buy", T + 5, event_id="e1", value=9.5, recommendation_id="rec_1", position=3,
                   properties={"device": "ios"}),
             Event(user, "i2", "click", T),
-            Event(guest, "i3", "impression", T + 1, enters_sequence=False),
+            Event(guest, "i3", "impression", T + 1, use="count"),
         ]
     )  # fmt: skip
     log = await _log(redis)

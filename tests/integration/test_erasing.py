@@ -63,7 +63,7 @@ async def live_through(redis: Store) -> None:
     """Two users and a guest act, get lists, and the guest signs in as Ann, then acts as a guest again."""
     history, log = make_history(redis), await event_log(redis)
     await history.append([click("a", 0, ANN), click("b", 1, BOB), click("c", 2, GUEST)])
-    await history.append([Event(owner, "x", "impression", T, enters_sequence=False) for owner in (ANN, BOB, GUEST)])
+    await history.append([Event(owner, "x", "impression", T, use="count") for owner in (ANN, BOB, GUEST)])
     await log.append_served([served(1, ANN), served(2, BOB), served(3, GUEST), served(4, None)])
     await merging(redis).merge(GUEST, ANN)
     await history.append([click("d", 3, GUEST)])

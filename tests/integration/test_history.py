@@ -65,7 +65,7 @@ async def test_same_item_at_another_time_or_with_another_type_is_another_event(r
 
 async def test_counted_only_event_is_logged_once_and_never_read(redis: Redis) -> None:
     history = make_history(redis, cap=3)
-    shown = [Event(USER, f"i{n}", "impression", T + n, enters_sequence=False) for n in range(5)]
+    shown = [Event(USER, f"i{n}", "impression", T + n, use="count") for n in range(5)]
     assert await history.append(shown) == [ACCEPTED] * 5
     assert await history.append(shown) == [IGNORED] * 2 + [DUPLICATE] * 3
     assert await history.read(USER) == []
@@ -147,11 +147,12 @@ async def test_event_type_that_would_be_misread_is_refused(redis: Redis) -> None
 
 
 identified = st.builds(
-    lambda key, at, sequence, item, named: Event(
+    lambda key, at, sequence, item, named, use: Event(
         USER if key % 3 else Owner("session", "s"), f"i{item}", "click" if key % 2 else "buy", T + at,
-        sequence=sequence, event_id=f"e{key}" if named else None,
+        sequence=sequence, event_id=f"e{key}" if named else None, use=use,
     ),
     st.integers(0, 10**6), st.integers(0, 6), st.integers(0, 2), st.integers(0, 10**6), st.booleans(),
+    st.sampled_from(["sequence", "sequence", "negative"]),
 )  # fmt: skip
 
 
@@ -183,9 +184,13 @@ def test_any_order_division_and_repetition_of_events_gives_one_history(
     histories = asyncio.run(stored(batches))
     assert histories == asyncio.run(stored([events]))
     for owner, history in zip(owners, histories, strict=True):
-        own = {HistoryEvent(e.item_id, e.event_type, e.timestamp_us) for e in events if e.owner == owner}
-        assert [e.timestamp_us for e in history] == sorted(e.timestamp_us for e in own)[-cap:]
-        assert len(set(history) & own) == len(history)
+        times = {
+            use: sorted(e.timestamp_us for e in events if e.owner == owner and e.use == use)
+            for use in ("sequence", "negative")
+        }
+        kept = sorted(times["sequence"][-cap:] + times["negative"])
+        assert [e.timestamp_us for e in history] == kept
+        assert set(history) <= {HistoryEvent(e.item_id, e.event_type, e.timestamp_us) for e in events}
 
 
 # Capped and expiring
@@ -258,6 +263,48 @@ async def test_store_set_up_with_another_number_of_shards_is_refused(redis: Redi
     assert await claim_store(redis, namespace="other", shards=4) != store_id
     with pytest.raises(StoreMismatch, match=r"has 16 shards, the settings say 8.*SEGUE_SHARDS=16"):
         await claim_store(redis, namespace="default", shards=8)
+
+
+# Negative
+
+
+async def test_negative_events_stand_in_time_and_push_no_other_out(redis: Redis) -> None:
+    history = make_history(redis, cap=3)
+    dismissed = [Event(USER, f"n{n}", "dismiss", T + 10 + n, use="negative") for n in range(60)]
+    await history.append([click("a", 0), click("b", 11), click("c", 69)])
+    assert await history.append(dismissed) == [ACCEPTED] * 60
+    assert await history.append(dismissed) == [IGNORED] * 10 + [DUPLICATE] * 50
+    found = await history.read(USER)
+    assert [event.item_id for event in found] == ["a", "b", *(f"n{n}" for n in range(10, 60)), "c"]
+    assert found[2] == HistoryEvent("n10", "dismiss", T + 20)
+
+    assert await history.append([click("d", 70), click("z", -1)]) == [ACCEPTED, IGNORED]
+    assert [event.item_id for event in await history.read(USER) if event.event_type == "click"] == ["b", "c", "d"]
+    popular = await Popularity(redis, namespace="default", shards=16, half_life_days=7).top()
+    assert {item.item_id for item in popular} == {"a", "b", "c", "d"}
+    assert await num_logged(redis) == 64
+
+
+async def test_full_history_with_negative_events_stays_compact_and_obeys_a_lowered_cap(redis: Redis) -> None:
+    history = make_history(redis, cap=200)
+    for start in range(0, 300, 100):
+        await history.append([click(f"i{n:09}", n) for n in range(start, start + 100)])
+        await history.append(
+            [Event(USER, f"n{n}", "dismiss", T + n, use="negative") for n in range(start, start + 100)]
+        )
+    assert await redis.zcard("default:{8}:history:user:u1") == 250
+    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]
+    lowered = make_history(redis, cap=10)
+    assert [event.event_type for event in await lowered.read(USER)].count("click") == 10
+    await lowered.append([click("new", 1000)])
+    assert await redis.zcard("default:{8}:history:user:u1") == 60
+
+
+async def test_negative_event_at_the_beginning_of_time_is_negative(redis: Redis) -> None:
+    history = make_history(redis)
+    await history.append([Event(USER, "n", "dismiss", 0, use="negative"), Event(USER, "a", "click", 0)])
+    assert [(event.item_id, event.timestamp_us) for event in await history.read(USER)] == [("n", 0), ("a", 0)]
+    assert await redis.zcount("default:{8}:history:user:u1", "-inf", "(0") == 1
 
 
 # Without consent

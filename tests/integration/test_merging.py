@@ -1,6 +1,7 @@
 """Merges in a real Valkey server: nothing lost, nothing twice, wherever a worker dies."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,11 +51,11 @@ async def test_guest_becomes_the_user_and_begins_anew(redis: Store) -> None:
 async def test_event_sent_again_for_the_user_is_known_after_the_merge(redis: Store) -> None:
     await claim_store(redis, namespace="default", shards=16)
     history = make_history(redis)
-    shown = Event(GUEST, "x", "impression", T, event_id="e2", enters_sequence=False)
+    shown = Event(GUEST, "x", "impression", T, event_id="e2", use="count")
     await history.append([click("a", 0, GUEST, event_id="e1"), shown])
     await history.append([click("z", 5, event_id="e1")])
     assert await merging(redis).merge(GUEST, USER) == MergeResult(0, 1)  # the user's own event of that id stays
-    again = Event(USER, "x", "impression", T, event_id="e2", enters_sequence=False)
+    again = Event(USER, "x", "impression", T, event_id="e2", use="count")
     assert await history.append([click("q", 9, event_id="e1"), again]) == ["duplicate", "duplicate"]
     assert await item_ids(history) == "z"
 
@@ -91,11 +92,11 @@ async def test_chain_of_merges_ends_at_the_last(redis: Store) -> None:
 
 
 joint = st.builds(
-    lambda key, owner, at, sequence, item, named: Event(
-        owner, f"i{item}", "click", T + at, sequence=sequence, event_id=f"e{key}" if named else None
+    lambda key, owner, at, sequence, item, named, use: Event(
+        owner, f"i{item}", "click", T + at, sequence=sequence, event_id=f"e{key}" if named else None, use=use
     ),
     st.integers(0, 10**6), st.sampled_from([USER, GUEST]), st.integers(0, 6), st.integers(0, 2),
-    st.integers(0, 10**6), st.booleans(),
+    st.integers(0, 10**6), st.booleans(), st.sampled_from(["sequence", "sequence", "negative", "count"]),
 )  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_merge_equals_replay_of_the_joint_events(valkey_url: str, events: list[E
         await redis.aclose()
         return found
 
-    as_one = [Event(USER, e.item_id, e.event_type, e.timestamp_us, e.sequence, e.event_id) for e in events]
+    as_one = [replace(event, owner=USER) for event in events]
     merged = asyncio.run(history_after(events, merge=True))
     assert merged == asyncio.run(history_after(as_one, merge=False))
 

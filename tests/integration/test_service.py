@@ -403,3 +403,40 @@ def test_event_without_consent_is_accepted_and_forgotten(client: Client) -> None
     assert answer.json() == {"accepted": 1, "duplicates": 0, "ignored": 0, "rejected": [], "warnings": []}
     assert client.get("/users/shy").json()["history_length"] == 0
     assert 'segue_events_total{namespace="default",outcome="not_stored"} 1.0' in client.get("/metrics").text
+
+
+def test_dismissed_item_is_hidden_at_once_and_an_event_on_it_brings_it_back(client: Client) -> None:
+    post_event(client, "u8", "i5")
+    assert ranked(client, user_id="u8", k=2) == ["i4", "i6"]
+    client.post("/events", json={"user_id": "u8", "item_id": "i4", "event_type": "dismiss"})
+    assert ranked(client, user_id="u8", k=2, exclude_seen=False) == ["i5", "i6"]
+    history = client.get("/users/u8").json()["history"]
+    assert [(step["item_id"], step["event_type"]) for step in history] == [("i5", "view"), ("i4", "dismiss")]
+    post_event(client, "u8", "i4")
+    assert ranked(client, user_id="u8", k=2, exclude_seen=False) == ["i4", "i3"]
+
+
+def test_file_of_event_types_stands_above_the_artifact(folder: Path, tmp_path: Path, valkey_url: str) -> None:
+    file = tmp_path / "types.toml"
+    file.write_text('[watch]\nthreshold = 0.5\n[view]\nuse = "negative"\n')
+    with serving(folder, redis_url=valkey_url, event_types_file=file) as client:
+        for item_id, value in (("i3", 0.9), ("i8", 0.1), ("i9", None)):
+            client.post("/events", json={"user_id": "u", "item_id": item_id, "event_type": "watch", "value": value})
+        post_event(client, "u", "i2")
+        assert ranked(client, user_id="u", k=2, exclude_seen=False) == ["i3", "i4"]
+        declared = client.get("/models").json()["live"]["event_types"]
+        assert (declared["watch"]["threshold"], declared["view"]["hides_days"], declared["cart"]["weight"]) == (
+            0.5,
+            30,
+            2,
+        )
+
+
+def test_faulty_file_of_event_types_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "types.toml"
+    file.write_text("[view]\nwieght = 2\n")
+    service = launch(tmp_path, event_types_file=file)
+    assert service.wait() == 2
+    assert "SEGUE_EVENT_TYPES_FILE" in service.log
+    assert "view.wieght" in service.log
+    assert "Traceback" not in service.log

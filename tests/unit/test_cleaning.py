@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.artifacts.event_types import DeclaredUse
 from scripts.training.cleaning import Cleaned, CleaningRules, Columns, clean
 from scripts.training.interactions import DataError
 from scripts.training.times import TimeUnit
@@ -185,6 +186,31 @@ def test_only_counted_events_stay_out_and_new_types_get_an_index() -> None:
     result = cleaned(rows, ["user_id", "item_id", "event_type"], rules)
     assert sequences(result) == {"u": ["b", "d"]}
     assert result.event_types["view"].enters_sequence is False
+
+
+def test_file_of_event_types_says_what_enters_sequences_here_as_in_the_service() -> None:
+    rows = [
+        ("u", "a", "view", None), ("u", "b", "watch", 0.4), ("u", "c", "watch", 0.5), ("u", "d", "watch", None),
+        ("u", "e", "dislike", None),
+    ]  # fmt: skip
+    uses = {
+        "watch": DeclaredUse(threshold=0.5),
+        "dislike": DeclaredUse(use="negative", hides_days=7.0),
+        "view": DeclaredUse(weight=0.5),
+        "unseen": DeclaredUse(use="count"),
+    }
+    rules = CleaningRules(min_item_events=1, min_user_events=1, event_uses=uses)
+    result = cleaned(rows, ["user_id", "item_id", "event_type", "value"], rules)
+    assert sequences(result) == {"u": ["a", "c"]}
+    assert dropped(result) == [
+        ("event of a type that is only counted", 1),
+        ("value missing or below the threshold of the event type", 2),
+    ]
+    types = result.event_types
+    assert (types["watch"].threshold, types["dislike"].hides_days, types["view"].weight) == (0.5, 7.0, 0.5)
+    assert {name: entry.index for name, entry in types.items()} == {
+        "interaction": 1, "impression": 2, "dismiss": 3, "dislike": 4, "unseen": 5, "view": 6, "watch": 7
+    }  # fmt: skip
 
 
 def test_whole_numbers_that_arrive_as_floats_are_whole_numbers() -> None:

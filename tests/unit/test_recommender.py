@@ -1,16 +1,18 @@
 """Recommender over the distance model and a dictionary of histories: every expected list is computed by eye."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from app.artifacts.manifest import DEFAULT_EVENT_TYPES
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import StoreUnavailable
 from app.ranking.batching import Batcher
 from app.recommender.recommender import Recommender
 from app.recommender.requests import Reason, Recommendation, RecommendationRequest
-from app.recommender.sequences import encode
+from app.recommender.sequences import encode, gone_items
 from app.state.event_log import ServedRecord
 from app.state.history import HistoryEvent, Owner
 from app.state.items.masks import MaskCache
@@ -40,6 +42,7 @@ class NoStore:
 class Models:
     def __init__(self, live: LiveModel | None) -> None:
         self.live = live
+        self.event_types = live.manifest.event_types if live is not None else DEFAULT_EVENT_TYPES
 
 
 class Items:
@@ -201,3 +204,35 @@ async def test_swapped_model_is_used_whole_by_the_next_request(tmp_path: Path, m
     models.live = other
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     assert (ids(answer), answer.model_version) == (["i8", "i7"], "distance-2")
+
+
+DAY_US = 86_400_000_000
+
+
+def test_dismissed_item_hides_for_its_time_and_until_the_next_event_on_it(model: LiveModel) -> None:
+    history = [
+        HistoryEvent("i1", "dismiss", 1 * DAY_US),  # longer than 30 days ago
+        HistoryEvent("i2", "dismiss", 20 * DAY_US),
+        HistoryEvent("i3", "dismiss", 20 * DAY_US),
+        HistoryEvent("i3", "view", 21 * DAY_US),
+        HistoryEvent("i4", "view", 22 * DAY_US),
+        HistoryEvent("i4", "dismiss", 23 * DAY_US),
+        HistoryEvent("i5", "never_heard_of", 24 * DAY_US),
+    ]
+    types = model.manifest.event_types
+    assert gone_items(history, types, exclude_seen=False, now_us=32 * DAY_US) == {"i2", "i4"}
+    assert gone_items(history, types, exclude_seen=True, now_us=32 * DAY_US) == {"i2", "i3", "i4", "i5"}
+
+
+async def test_dismissed_items_do_not_come_back_though_seen_ones_may(model: LiveModel) -> None:
+    negative = [HistoryEvent(item_id, "dismiss", time.time_ns() // 1000) for item_id in ("i3", "i5")]
+    recommender = Recommender(
+        Histories({USER: [*events("i4"), *negative]}), Models(model), Items(), Counters(), Served(), Batcher()
+    )
+    request = RecommendationRequest(USER, None, k=3, exclude_seen=False)
+    assert ids(await recommender.recommend(request)) == ["i4", "i2", "i6"]  # by distance from i4, not from i5
+    stateless = RecommendationRequest(None, [*events("i4"), HistoryEvent("i3", "dismiss", 0)], k=1, exclude_seen=False)
+    assert ids(await recommender.recommend(stateless)) == ["i4"]
+    without_model = Recommender(Histories({USER: [HistoryEvent("new", "dismiss", time.time_ns() // 1000)]}),
+                                Models(None), Items(), Counters(), Served(), Batcher())  # fmt: skip
+    assert ids(await without_model.recommend(request)) == ["i1", "i2"]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.artifacts.manifest import DEFAULT_EVENT_TYPES
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import InvalidRequest
 from app.ranking.batching import Batcher
@@ -54,6 +55,7 @@ class World:
         self, live: LiveModel | None = None, unavailable: Sequence[str] = (), **added: dict[str, object]
     ) -> None:
         self.live = live
+        self.event_types = DEFAULT_EVENT_TYPES
         records = {item_id: ItemRecord(available=False).encode() for item_id in unavailable}
         records |= {item_id: ItemRecord(attributes=attributes).encode() for item_id, attributes in added.items()}
         self._view = CatalogueView.of_model(live, MASKS).with_records(records)
