@@ -45,7 +45,8 @@ def _evaluate(num_users: int, num_items: int) -> dict[str, float]:
 
     from scripts.training.evaluation import evaluate
     from scripts.training.interactions import Cases, Interactions
-    from scripts.training.model import ModelConfig, SequenceModel
+    from scripts.training.model import SequenceModel
+    from scripts.training.model_config import ModelConfig
     from scripts.training.scorer import ModelScorer
 
     rng = np.random.default_rng(0)

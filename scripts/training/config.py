@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scripts.training.blocks import Layer
 from scripts.training.losses import Loss
-from scripts.training.model import Attributes, Head, ModelConfig, Similarity
+from scripts.training.model_config import Attributes, Head, ModelConfig, Similarity
 from scripts.training.negatives import NegativeSource
 from scripts.training.temporal import Temporal, TemporalPlace
 
@@ -31,6 +31,8 @@ class TrainingConfig:
     position_embedding  added to each item: how many steps it lies before the newest
     position_bias  a learnt number per head for the steps between two events is added to their attention score
     time_bias      the same for the time between them, in buckets that grow with it; needs times that are a clock
+    event_types    are read with the items, and each has a head of its own over a shared body; which one ranks is chosen
+                   at request time, otherwise one for any type; needs events of several types
     layer          plain residual blocks, or gated ones (ligr); the feed-forward layer is expansion · dim wide
     dropout        of embeddings and of what each layer adds
     temporal       module after the attention blocks or inside each of them (temporal_place); its convolution sees as
@@ -64,6 +66,7 @@ class TrainingConfig:
     position_embedding: bool = True
     position_bias: bool = False
     time_bias: bool = False
+    event_types: bool = False
     layer: Layer = "prenorm"
     expansion: int = 4
     dropout: float = 0.2

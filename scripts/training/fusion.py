@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from scripts.training.interactions import Cases, PreparedData
-from scripts.training.model import NO_CONTEXT, Context, ModelConfig, SequenceModel, padding_bias
+from scripts.training.model import NO_CONTEXT, Context, SequenceModel, padding_bias
+from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable
 from scripts.training.scorer import validate
 

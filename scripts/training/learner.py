@@ -25,10 +25,13 @@ class Learner:
         made of.
 
         Raises:
-            RunError: no CUDA device where one is asked for, or a bias of time over data without a clock.
+            RunError: no CUDA device where one is asked for, a bias of time over data without a clock, or heads of event
+                types over data with one type.
         """
         if config.time_bias and not data.has_clock:
             raise RunError("time_bias needs times that are a clock, these data have only an order; set time_bias=false")
+        if config.event_types and len(np.unique(learnt_from.event_types)) < 2:
+            raise RunError("event_types needs events of several types, these data have one; set event_types=false")
         self.config = config
         self.device = _device(config.device)
         torch.manual_seed(config.seed)

@@ -13,61 +13,18 @@ item, so a sequence reads the same however far it is padded, and causal attentio
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTable
-from scripts.training.blocks import Block, Layer, at_column
+from scripts.training.blocks import Block, at_column
+from scripts.training.event_heads import NUM_EVENT_TYPES, TargetHead
+from scripts.training.model_config import ModelConfig
 from scripts.training.relative_bias import Relations, RelativeBias, time_buckets
-from scripts.training.temporal import Temporal, TemporalPlace, temporal_module
-
-Head = Literal["linear", "mlp"]
-ContextInput = Literal["timestamps_ms"]
-Similarity = Literal["inner", "cosine"]
-Attributes = Literal["none", "embedding", "auxiliary", "both"]
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a model: all that is needed to build it again before its weights are loaded."""
-
-    num_items: int
-    max_length: int
-    dim: int = 64
-    num_blocks: int = 2
-    num_heads: int = 2
-    position_embedding: bool = True
-    position_bias: bool = False
-    time_bias: bool = False
-    layer: Layer = "prenorm"
-    expansion: int = 4
-    dropout: float = 0.2
-    temporal: Temporal = "none"
-    temporal_place: TemporalPlace = "after"
-    kernel_sizes: tuple[int, ...] = (5,)
-    head: Head = "mlp"
-    attributes: Attributes = "none"
-    tied: bool = True
-    similarity: Similarity = "inner"
-    temperature: float = 1.0
-
-    @property
-    def context_inputs(self) -> tuple[ContextInput, ...]:
-        """What a model of this shape reads of a `Context`, in the order of the graph's inputs."""
-        return ("timestamps_ms",) if self.time_bias else ()
-
-    def __post_init__(self) -> None:
-        sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.expansion)
-        if min(*sizes, *self.kernel_sizes) < 1 or not self.kernel_sizes:
-            raise ValueError(f"every size of a model is at least 1, found {self}")
-        if self.dim % self.num_heads:
-            raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
-        if self.temperature <= 0:
-            raise ValueError(f"a temperature is above 0, found {self.temperature}")
+from scripts.training.temporal import temporal_module
 
 
 class Context(NamedTuple):
@@ -119,6 +76,7 @@ class SequenceModel(nn.Module):
         # Where it is tied, what is scored is what is read.
         self.input_embedding = None if config.tied else nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.dim) if config.position_embedding else None
+        self.event_embedding = nn.Embedding(NUM_EVENT_TYPES, config.dim) if config.event_types else None
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(
@@ -144,6 +102,7 @@ class SequenceModel(nn.Module):
                 nn.Linear(config.dim, config.dim),
             )
         )
+        self.target = TargetHead(config.dim) if config.event_types else None
         self.attributes = None if attributes is None else AttributeEmbedding(attributes, config.dim)
         predicts = attributes is not None and config.attributes in ("auxiliary", "both")
         self.attribute_head = nn.Linear(config.dim, config.dim) if predicts else None
@@ -201,28 +160,29 @@ class SequenceModel(nn.Module):
 
     def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
-        x_BLD = self._embedded(items_BL, vectors_BLD)
+        x_BLD = self._embedded(items_BL, vectors_BLD, context)
         relations = self._relations(items_BL, context)
         for block in self.blocks:
             x_BLD = block(x_BLD, relations)
-        return self._headed(x_BLD)
+        return self._headed(x_BLD, context)
 
     def last_state(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD))
+        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
         relations = self._relations(items_BL, context)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD, relations)
         if self.temporal is not None:
             # The temporal module reads the last block at every position.
-            return at_column(self._headed(self.blocks[-1](x_BLD, relations)), last_B).squeeze(1)
+            return at_column(self._headed(self.blocks[-1](x_BLD, relations), context), last_B).squeeze(1)
         column_L = torch.arange(items_BL.shape[1], device=items_BL.device)
         last_block = self.blocks[-1]
         assert isinstance(last_block, Block)  # noqa: S101 - ModuleList forgets the type of what it holds
         from_last = self._relations(items_BL, context, last_B)
-        return self._headed(last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None], from_last)).squeeze(1)
+        last_B1D = last_block.at_last(x_BLD, last_B, column_L <= last_B[:, None], from_last)
+        return self._headed(last_B1D, context).squeeze(1)
 
     def next_scores(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """See `NextItemModel`."""
@@ -240,13 +200,17 @@ class SequenceModel(nn.Module):
         """(X, V): inner products with the item vectors; column 0, the padding, is −inf."""
         return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
 
-    def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor) -> Tensor:
+    def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context) -> Tensor:
         x_BLD = vectors_BLD * math.sqrt(self.config.dim)
         if self.position_embedding is not None:
             length_B1 = (items_BL != 0).sum(dim=1, keepdim=True)
             # Not arange(L - 1, -1, -1): that is exported quietly and breaks at other lengths.
             distance_BL = (length_B1 - 1 - torch.arange(items_BL.shape[1], device=items_BL.device)).clamp(min=0)
             x_BLD = x_BLD + self.position_embedding(distance_BL)
+        if self.event_embedding is not None:
+            if context.event_types_BL is None:
+                raise ValueError("this model reads event types; the context has none")
+            x_BLD = x_BLD + self.event_embedding(context.event_types_BL)
         embedded: Tensor = self.dropout(x_BLD)
         return embedded
 
@@ -263,10 +227,13 @@ class SequenceModel(nn.Module):
             buckets = time_buckets(looking_ms, times_ms_BL)
         return Relations((looking[:, :, None] - column_L).clamp(min=0), buckets)
 
-    def _headed(self, x_BLD: Tensor) -> Tensor:
+    def _headed(self, x_BLD: Tensor, context: Context) -> Tensor:
         if self.temporal is not None:
             x_BLD = self.temporal(x_BLD)
-        states: Tensor = self.head(self.norm(x_BLD))
+        x_BLD = self.norm(x_BLD)
+        if self.target is not None:
+            x_BLD = self.target(x_BLD, context.target_types)
+        states: Tensor = self.head(x_BLD)
         if self.config.similarity == "cosine":
             # Not the usual 1e-12, which the exporter drops.
             states = F.normalize(states, dim=-1, eps=1e-6)

@@ -4,7 +4,9 @@ Shapes: B batch, L length, T targets (the positions that have a next item), D em
 padding, U the items that a batch names.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.training.batches import Batch
@@ -12,11 +14,14 @@ from scripts.training.config import TrainingConfig
 from scripts.training.full_softmax import fast_precision
 from scripts.training.losses import attribute_softmax, cross_entropy, gbce
 from scripts.training.model import Context, SequenceModel
+from scripts.training.model_config import ContextInput
 from scripts.training.negatives import NegativeSampler
 from scripts.training.sampled_softmax import sampled_softmax
 
 LARGEST_SOFTMAX_OF_VALUES = 4096
 """Attribute values that the auxiliary softmax is taken over; of more, those of the batch's own targets."""
+SHARE_OF_ANY = 0.5
+"""Share of targets that teach the head of any type instead of that of their own: both see every item."""
 
 
 class Objective:
@@ -37,7 +42,7 @@ class Objective:
         """A mean over the targets of the batch; `generator`, of the model's device, draws the negatives."""
         items_BL = torch.from_numpy(batch.items_BL).to(generator.device)
         targets_BL = torch.from_numpy(batch.targets_BL).to(generator.device)
-        context = _context(model, batch, generator.device)
+        context = _context(model, batch, generator)
         has_target_BL = targets_BL != 0
         targets_T = targets_BL[has_target_BL]
         if self._config.loss == "cross_entropy":
@@ -84,11 +89,21 @@ class Objective:
         return gbce(states_TD, wanted_T, vectors_UD, unwanted_N, num_items=self._num_items, calibration=calibration)
 
 
-def _context(model: SequenceModel, batch: Batch, device: torch.device) -> Context:
+def _context(model: SequenceModel, batch: Batch, generator: torch.Generator) -> Context:
     """What the model reads besides items, and nothing else."""
-    inputs = model.config.context_inputs
+    device = generator.device
+
+    def values(name: ContextInput, values_BL: NDArray[np.int64]) -> Tensor | None:
+        return torch.from_numpy(values_BL).to(device) if name in model.config.context_inputs else None
+
+    target_types_BL = values("target_type", batch.target_types_BL)
+    if target_types_BL is not None:
+        is_any_BL = torch.rand(target_types_BL.shape, generator=generator, device=device) < SHARE_OF_ANY
+        target_types_BL = target_types_BL.masked_fill(is_any_BL, 0)
     return Context(
-        timestamps_ms_BL=torch.from_numpy(batch.timestamps_ms_BL).to(device) if "timestamps_ms" in inputs else None
+        timestamps_ms_BL=values("timestamps_ms", batch.timestamps_ms_BL),
+        event_types_BL=values("event_types", batch.event_types_BL),
+        target_types=target_types_BL,
     )
 
 

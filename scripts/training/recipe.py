@@ -7,7 +7,7 @@ import numpy as np
 from scripts.training.attributes import learn_attribute_values
 from scripts.training.config import TrainingConfig
 from scripts.training.interactions import PreparedData
-from scripts.training.model import Head
+from scripts.training.model_config import Head
 
 FULL_CATALOGUE_LIMIT = 20_000
 """Items up to which the loss is taken over all of them; beyond, the product of states and catalogue is most of the

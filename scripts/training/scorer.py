@@ -10,14 +10,17 @@ from torch import nn
 from app.ranking.ranker import ItemSequence
 from scripts.training.evaluation import evaluate
 from scripts.training.interactions import Cases, PreparedData
-from scripts.training.model import Context, ModelConfig, NextItemModel
+from scripts.training.model import Context, NextItemModel
+from scripts.training.model_config import ContextInput, ModelConfig
 
 
 class ModelScorer:
     """`evaluation.Scorer` over the newest `max_length` items of each history."""
 
-    def __init__(self, model: NextItemModel) -> None:
+    def __init__(self, model: NextItemModel, target_type: int = 0) -> None:
+        """target_type: index of the event type to predict, for a model that has a head for each; 0: any."""
         self._model = model
+        self._target_type = target_type
         assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
         self._device = next(model.eval().parameters()).device
         with torch.inference_mode():
@@ -27,7 +30,7 @@ class ModelScorer:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
         items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
         with torch.inference_mode():
-            context = context_of(histories, self._model.config, self._device)
+            context = context_of(histories, self._model.config, self._device, self._target_type)
             scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD, context)
             scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
@@ -47,12 +50,20 @@ def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str
     return result.metrics
 
 
-def context_of(histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device) -> Context:
-    """What a model of this shape reads of histories besides their items."""
-    times_ms_BL = None
-    if "timestamps_ms" in config.context_inputs:
-        times_ms_BL = pad_items([history.timestamps_ms for history in histories], config.max_length).to(device)
-    return Context(timestamps_ms_BL=times_ms_BL)
+def context_of(
+    histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device | None = None, target_type: int = 0
+) -> Context:
+    """What a model of this shape reads of histories besides their items; every one is asked for the same type."""
+
+    def padded(name: ContextInput, rows: list[Sequence[int]]) -> torch.Tensor | None:
+        return pad_items(rows, config.max_length).to(device) if name in config.context_inputs else None
+
+    target_types_B = torch.full((len(histories),), target_type, device=device)
+    return Context(
+        timestamps_ms_BL=padded("timestamps_ms", [history.timestamps_ms for history in histories]),
+        event_types_BL=padded("event_types", [history.event_types for history in histories]),
+        target_types=target_types_B if "target_type" in config.context_inputs else None,
+    )
 
 
 def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from scripts.training.graph import _quiet_exporter
-from scripts.training.model import Context, ContextInput, ModelConfig, SequenceModel
+from scripts.training.model import Context, SequenceModel
+from scripts.training.model_config import ContextInput, ModelConfig
 
 NUM_ITEMS, MAX_LENGTH = 30, 12
 VARIANTS: list[dict[str, Any]] = [
     {"position_bias": True, "position_embedding": False},
     {"position_bias": True, "time_bias": True},
     {"time_bias": True, "temporal": "conv", "layer": "ligr"},
+    {"event_types": True},
+    {"event_types": True, "time_bias": True, "temporal": "conv"},
 ]
 
 
@@ -34,7 +37,7 @@ class Scores(nn.Module):
 
 
 def context_of(named: dict[ContextInput, Tensor]) -> Context:
-    return Context(timestamps_ms_BL=named.get("timestamps_ms"))
+    return Context(named.get("timestamps_ms"), named.get("event_types"), named.get("target_type"))
 
 
 def random_inputs(rng: np.random.Generator, size: int, length: int) -> dict[str, Tensor]:
@@ -45,6 +48,8 @@ def random_inputs(rng: np.random.Generator, size: int, length: int) -> dict[str,
     return {
         "items": torch.where(filled, items, 0),
         "timestamps_ms": torch.where(filled, torch.from_numpy(times_ms), 0),
+        "event_types": torch.where(filled, torch.from_numpy(rng.integers(1, 4, (size, length))), 0),
+        "target_type": torch.from_numpy(rng.integers(0, 4, size)),
     }
 
 
@@ -71,7 +76,7 @@ def test_exported_model_scores_as_torch_does(variant: dict[str, Any], tmp_path: 
             dynamic_shapes={
                 "items": {0: batch, 1: length},
                 "item_vectors": {0: rows},
-                "context": [{0: batch, 1: length} for _ in names],
+                "context": [{0: batch} if name == "target_type" else {0: batch, 1: length} for name in names],
             },
             verbose=False,
         )

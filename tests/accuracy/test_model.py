@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scripts.training.model import Context, ModelConfig, SequenceModel
+from scripts.training.model import Context, SequenceModel
+from scripts.training.model_config import ModelConfig
 
 NUM_ITEMS, MAX_LENGTH = 50, 12
 VARIANTS: list[dict[str, Any]] = [
@@ -20,6 +21,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"position_bias": True, "position_embedding": False},
     {"position_bias": True, "time_bias": True, "temporal": "conv"},
     {"time_bias": True},
+    {"event_types": True, "temporal": "conv"},
+    {"event_types": True, "time_bias": True},
     {"tied": False},
     {"similarity": "cosine", "temperature": 0.1},
 ]
@@ -40,10 +43,15 @@ def model(request: pytest.FixtureRequest) -> Iterator[SequenceModel]:
 
 def context(items: Tensor, *, moved_from: int = MAX_LENGTH) -> Context:
     """Ever longer intervals between events, minutes at first and then days; with `moved_from`, later events a week
-    later."""
+    later and of another type."""
     column = torch.arange(items.shape[1])
     times_ms = 1_700_000_000_000 + 60_000 * column**4 + (column >= moved_from) * 604_800_000
-    return Context(timestamps_ms_BL=torch.where(items != 0, times_ms, 0))
+    types = torch.where(items != 0, (items + (column >= moved_from)) % 3 + 1, 0)
+    return Context(
+        timestamps_ms_BL=torch.where(items != 0, times_ms, 0),
+        event_types_BL=types,
+        target_types=torch.full((len(items),), 2),
+    )
 
 
 def full_pass(model: SequenceModel, items: Tensor, moved_from: int = MAX_LENGTH) -> Tensor:
@@ -77,15 +85,34 @@ def test_change_in_the_past_reaches_the_newest_position(model: SequenceModel) ->
     assert not torch.allclose(full_pass(model, other)[:, -1], full_pass(model, items)[:, -1], atol=1e-7)
 
 
-def test_time_that_passed_reaches_the_newest_position_only_where_it_is_read(model: SequenceModel) -> None:
+def test_time_and_type_of_events_reach_the_newest_position_only_where_it_is_read(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
     is_same = torch.equal(full_pass(model, items, moved_from=5)[:, -1], full_pass(model, items)[:, -1])
-    assert is_same != model.config.time_bias
+    assert is_same == (not model.config.context_inputs)
 
 
 def test_date_alone_changes_nothing(model: SequenceModel) -> None:
     items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
-    torch.testing.assert_close(full_pass(model, items, moved_from=0), full_pass(model, items))
+    later = context(items)._replace(timestamps_ms_BL=context(items, moved_from=0).timestamps_ms_BL)
+    torch.testing.assert_close(model(items, model.item_vectors(), later), full_pass(model, items))
+
+
+def test_type_that_is_asked_for_changes_the_state_only_where_types_have_heads(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (2, MAX_LENGTH))
+    another = context(items)._replace(target_types=torch.tensor([2, 3]))
+    state, other = shortcut(model, items), model.last_state(items, model.item_vectors(), another)
+    assert torch.equal(state[0], other[0])
+    assert torch.equal(state[1], other[1]) != model.config.event_types
+
+
+def test_head_of_every_position_is_that_of_its_type(model: SequenceModel) -> None:
+    items = torch.randint(1, NUM_ITEMS + 1, (2, MAX_LENGTH))
+    by_position = context(items)._replace(target_types=torch.tensor([[2, 3] * (MAX_LENGTH // 2)] * 2))
+    states = model(items, model.item_vectors(), by_position)
+    for target_type in (2, 3):
+        of_type = context(items)._replace(target_types=torch.full((2,), target_type))
+        expected = model(items, model.item_vectors(), of_type)[:, target_type - 2 :: 2]
+        torch.testing.assert_close(states[:, target_type - 2 :: 2], expected)
 
 
 def test_padding_changes_nothing(model: SequenceModel) -> None:
@@ -123,7 +150,7 @@ def test_rows_appended_to_the_table_are_scored_and_where_it_is_tied_read(model: 
     items = torch.tensor([[3, 7, 5, 7]])
     before = next_scores(model, items, table)
     torch.testing.assert_close(next_scores(model, items, longer)[:, -1], before[:, 7])
-    read = next_scores(model, torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer)
+    read = model.next_scores(torch.tensor([[3, NUM_ITEMS + 1, 5, 7]]), longer, context(items))
     if model.config.tied:
         torch.testing.assert_close(read[:, :-1], before)
     else:

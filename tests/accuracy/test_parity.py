@@ -12,7 +12,8 @@ from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.training.attributes import shared_attributes
 from scripts.training.graph import GRAPH, ExportError, check_parity, export_graph, score_all_positions
-from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.model import SequenceModel
+from scripts.training.model_config import ModelConfig
 
 NUM_ITEMS, MAX_LENGTH = 40, 16
 VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "both"}]

@@ -10,7 +10,8 @@ from app.artifacts import attribute_values
 from app.artifacts.attribute_values import AttributeValues
 from scripts.training.attribute_embedding import AttributeEmbedding
 from scripts.training.attributes import attribute_table, learn_attribute_values, shared_attributes
-from scripts.training.model import Attributes, ModelConfig, SequenceModel
+from scripts.training.model import SequenceModel
+from scripts.training.model_config import Attributes, ModelConfig
 
 FILMS = [
     {"title": "Ran", "genres": ["Drama", "War"], "in_stock": True, "year": 1985},

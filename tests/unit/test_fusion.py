@@ -12,7 +12,8 @@ from app.ranking.ranker import ItemSequence
 from scripts.training.fusion import SHARES, FusedModel, fuse
 from scripts.training.graph import GRAPH, check_parity, export_graph
 from scripts.training.interactions import Interactions
-from scripts.training.model import ModelConfig, SequenceModel
+from scripts.training.model import SequenceModel
+from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable, learn_rules
 from scripts.training.synthetic import write_sequences
 
