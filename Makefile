@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint clean benchmark-accuracy
+.PHONY: help setup demo serve test lint clean benchmark-accuracy benchmark-training-speed
 
 help:
 	@echo "make demo     set up, real data, train, evaluate, export, promote, then the service and its page"
@@ -16,6 +16,7 @@ help:
 	@echo "make test     set up, then every check and test"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make benchmark-accuracy DATA=FOLDER   trains on the sets in FOLDER and writes docs/benchmarks/accuracy.md; hours"
+	@echo "make benchmark-training-speed DATA=FOLDER   beside RecTools, in a virtual environment of its own; an hour or more"
 	@echo "make clean    remove .venv and caches; data/, runs/ and model_artifacts/ stay"
 
 setup: $(STAMP)
@@ -43,6 +44,16 @@ benchmark-accuracy: $(STAMP)
 	@test -n "$(DATA)" || { echo "make: name the folder that holds ml-1m, beauty and sports: make benchmark-accuracy DATA=FOLDER" >&2; exit 1; }
 	$(BIN)/python -m scripts.benchmark accuracy --data-folder $(DATA)
 
+# RecTools pins older versions of what we use ourselves, so it gets an environment of its own.
+.venv-rectools/installed: $(STAMP)
+	$(PYTHON) -m venv .venv-rectools
+	.venv-rectools/bin/pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL)) 'rectools[torch]==0.19.0'
+	@touch $@
+
+benchmark-training-speed: $(STAMP) .venv-rectools/installed
+	@test -n "$(DATA)" || { echo "make: name the folder that holds beauty and ml-1m: make benchmark-training-speed DATA=FOLDER" >&2; exit 1; }
+	$(BIN)/python -m scripts.benchmark training-speed --data-folder $(DATA) --peer-python .venv-rectools/bin/python
+
 serve: $(STAMP)
 	$(BIN)/python -m app
 
@@ -55,4 +66,4 @@ test: $(STAMP)-extras lint
 	$(BIN)/pytest
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-rectools build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

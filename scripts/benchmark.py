@@ -14,6 +14,7 @@ SUBJECTS = {
     "accuracy": "accuracy",
     "temporal": "temporal",
     "ablation": "ablation",
+    "training-speed": "training_speed",
     "store": "store",
     "filters": "filters",
     "serving": "serving",
