@@ -1,8 +1,12 @@
-"""What each part of the recipe is worth: one training per row, each row a change of the automatic recipe."""
+"""What each part of the recipe is worth: one training per row, each row a change of the automatic recipe.
+
+The page is written again after every row and holds all rows that are measured by then, so a table may grow over many
+calls: --rows chooses what is trained in this one.
+"""
 
 import argparse
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks.accuracy import add_experiment_arguments
-from scripts.benchmarks.experiments import Measured, TrainingProgress, benchmark_data, leave_one_out, measure_training
+from scripts.benchmarks.experiments import (
+    Measured,
+    TrainingProgress,
+    benchmark_data,
+    kept_training,
+    leave_one_out,
+    measure_training,
+)
 from scripts.benchmarks.noise import with_noise
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
@@ -102,37 +113,57 @@ def configurations(rows: Sequence[Row], data: PreparedData, changes: Mapping[str
     return found
 
 
+def choose_rows(rows: Sequence[Row], chosen: Sequence[str]) -> list[Row]:
+    """The automatic recipe and the rows whose name or part is in `chosen`, all of them where that is empty.
+
+    Raises:
+        ConfigError: something chosen is neither.
+    """
+    known = {row.name for row in rows} | {row.part for row in rows}
+    unknown = [each for each in chosen if each not in known]
+    if unknown:
+        parts = ", ".join(dict.fromkeys(row.part for row in rows if row.part))
+        raise ConfigError(f"no row and no part is named {', '.join(map(repr, unknown))}; the parts are {parts}")
+    return [row for row in rows if not chosen or row.name in (AUTOMATIC, *chosen) or row.part in chosen]
+
+
 def measure_rows(
     data: PreparedData,
     rows: Sequence[Row],
     output: Path,
     *,
+    chosen: Collection[Row],
     num_seeds: int,
     changes: Mapping[str, Any],
     progress: TrainingProgress,
-) -> list[RowResult]:
-    """Every row that belongs to the set, in order; what an earlier call finished is not trained again."""
+) -> Iterator[list[RowResult]]:
+    """Trains the chosen rows that belong to the set, in order, and after each yields what is measured so far, in the
+    order of `rows`; what an earlier call finished, chosen or not, is not trained again."""
     configs = configurations(rows, data, changes)
     cases = {"validation": data.cases("validation"), "test": data.cases("test")}
-    results = []
-    for number, row in enumerate(row for row in rows if row.name in configs):
-        noisy = None
+    found: dict[str, RowResult] = {}
+    todo = []
+    for row in (row for row in rows if row.name in configs):
+        learn_from = None
         if row.noise:
-            noisy = with_noise(data, row.noise, output / "data" / f"{data.name}-noise-{row.noise:g}")
+            learn_from = with_noise(data, row.noise, output / "data" / f"{data.name}-noise-{row.noise:g}")
+        seeds = [configs[row.name].with_values({"seed": seed}) for seed in range(1, num_seeds + 1)]
+        kept = [kept_training(data, config, output, cases=cases, learn_from=learn_from) for config in seeds]
+        runs = [run for run in kept if run is not None]
+        if len(runs) == num_seeds:
+            found[row.name] = RowResult(row, runs)
+        elif row in chosen:
+            todo.append((row, seeds, learn_from))
+    for number, (row, seeds, learn_from) in enumerate(todo, 1):
+        label = f"{data.name}, row {number} of {len(todo)}, {row.name}: epoch"
         runs = [
-            measure_training(
-                data,
-                configs[row.name].with_values({"seed": seed}),
-                output,
-                label=f"{data.name}, row {number + 1} of {len(configs)}, {row.name}: epoch",
-                cases=cases,
-                progress=progress,
-                learn_from=noisy,
-            )
-            for seed in range(1, num_seeds + 1)
+            measure_training(data, config, output, label=label, cases=cases, progress=progress, learn_from=learn_from)
+            for config in seeds
         ]
-        results.append(RowResult(row, runs))
-    return results
+        found[row.name] = RowResult(row, runs)
+        yield [found[row.name] for row in rows if row.name in found]
+    if not todo:
+        yield [found[row.name] for row in rows if row.name in found]
 
 
 def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
@@ -170,27 +201,38 @@ def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("ablation", help="one training per change of the automatic recipe")
     add_experiment_arguments(parser, Path("docs/benchmarks/ablation.md"))
-    parser.add_argument("--rows", type=Path, default=ROWS_FILE, metavar="FILE", help="TOML (default: the rows we keep)")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="names or parts (default: all)")
+    parser.add_argument("--rows-file", type=Path, default=ROWS_FILE, metavar="FILE",
+                        help="TOML (default: the rows we keep)")  # fmt: skip
     parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each row (default %(default)s)")
     parser.set_defaults(run=_main)
 
 
 def _main(options: argparse.Namespace) -> None:
-    rows = read_rows(options.rows)
+    rows = read_rows(options.rows_file)
+    chosen = choose_rows(rows, options.rows)
     changes = parse_assignments(options.set)
     sets = [benchmark_data(name, options.data_folder, options.output, leave_one_out(name)) for name in options.sets]
     for data in sets:
         configurations(rows, data, changes)  # a row that does not fit is refused before hours of training
     settings = "".join(f" --set {assignment}" for assignment in options.set)
-    rows_option = "" if options.rows == ROWS_FILE else f" --rows {options.rows.name}"
+    rows_option = "" if options.rows_file == ROWS_FILE else f" --rows-file {options.rows_file.name}"
     for data in sets:
-        results = measure_rows(
-            data, rows, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar
-        )
-        table = ablation_table(results, data.name)
         command = f"python -m scripts.benchmark ablation --data-folder DATA --sets {data.name} --seeds {options.seeds}"
         head = f"    {command}{rows_option}{settings}\n\n{machine()}."
-        write_section(options.page, f"{options.rows.stem} on {data.name}", f"## {data.name}\n\n{head}\n\n{table}")
+        table = ""
+        for results in measure_rows(
+            data,
+            rows,
+            options.output,
+            chosen=chosen,
+            num_seeds=options.seeds,
+            changes=changes,
+            progress=ProgressBar,
+        ):
+            table = ablation_table(results, data.name)
+            section = f"## {data.name}\n\n{head}\n\n{table}"
+            write_section(options.page, f"{options.rows_file.stem} on {data.name}", section)
         print(table, end="\n\n")
     print(options.page)

@@ -130,22 +130,46 @@ def measure_training(
     Raises:
         RunError: see `trainer.train`.
     """
+    kept = kept_training(data, config, output, cases=cases, learn_from=learn_from)
+    if kept is not None:
+        return kept
     taught = learn_from or data
-    run = _set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
-    _check(run, config)
+    run = _run(taught, config, output)
+    if not (run / MEASURED_FILE).is_file():
+        start_run(run, RunConfig(config, str(taught.folder), taught.fingerprint, taught.num_items, {}), resume=True)
+        with progress(label, taught.train, config.max_epochs) as observer:
+            train(taught, config, run, observer=observer)
+    scorer = load_run(run).scorer
+    evaluated = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
+    history = read_history(run)
+    found = Measured(evaluated, len(history), sum(record["seconds"] for record in history))
+    _write(run, evaluated, {"num_epochs": found.num_epochs, "seconds": found.seconds})
+    # Three quarters of the folder's size, and nothing goes on from here.
+    (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return found
+
+
+def kept_training(
+    data: PreparedData,
+    config: TrainingConfig,
+    output: Path,
+    *,
+    cases: Mapping[str, Cases],
+    learn_from: PreparedData | None = None,
+) -> Measured | None:
+    """What an earlier `measure_training` with the same arguments kept; None where it has not ended.
+
+    Raises:
+        RunError: a default has changed since that training began.
+    """
+    run = _run(learn_from or data, config, output)
+    if (run / CONFIG_FILE).is_file():
+        found = read_run_config(run).training
+        if found != config:
+            raise RunError(f"{run} was trained as {found}, not as {config}; delete it to train it again")
     kept = _read(run, cases)
     if kept is None:
-        if not (run / MEASURED_FILE).is_file():
-            start_run(run, RunConfig(config, str(taught.folder), taught.fingerprint, taught.num_items, {}), resume=True)
-            with progress(label, taught.train, config.max_epochs) as observer:
-                train(taught, config, run, observer=observer)
-        scorer = load_run(run).scorer
-        kept = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
-        history = read_history(run)
-        facts = {"num_epochs": len(history), "seconds": sum(record["seconds"] for record in history)}
-        _write(run, kept, facts)
-        # Three quarters of the folder's size, and nothing goes on from here.
-        (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+        return None
     facts = json.loads((run / MEASURED_FILE).read_bytes())
     return Measured(kept, facts["num_epochs"], facts["seconds"])
 
@@ -194,19 +218,15 @@ def _set_folder(data: PreparedData, output: Path) -> Path:
     return output / f"{data.name}-{data.fingerprint[:8]}"
 
 
+def _run(taught: PreparedData, config: TrainingConfig, output: Path) -> Path:
+    return _set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
+
+
 def _digits(config: TrainingConfig) -> str:
     """A key that is new to the code, at its default, leaves them as they are: what was trained before stays valid."""
     defaults = asdict(TrainingConfig())
     values = {name: value for name, value in asdict(config).items() if name != "seed" and value != defaults[name]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _check(run: Path, config: TrainingConfig) -> None:
-    """Raises RunError where a default has changed since the run began."""
-    if (run / CONFIG_FILE).is_file():
-        found = read_run_config(run).training
-        if found != config:
-            raise RunError(f"{run} was trained as {found}, not as {config}; delete it to train it again")
 
 
 def _evaluated(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:

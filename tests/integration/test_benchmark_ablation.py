@@ -42,7 +42,7 @@ def test_rows_stand_in_their_parts_with_their_gain(tmp_path: Path) -> None:
     data_folder, output = write_walk_set(tmp_path), tmp_path
     (output / "rows.toml").write_text(ROWS)
     folders = ["--data-folder", str(data_folder), "--output", str(output / "runs"), "--page", str(output / "page.md")]
-    assert main(["ablation", *folders, "--rows", str(output / "rows.toml"), "--sets", "walk", *settings()]) == 0
+    assert main(["ablation", *folders, "--rows-file", str(output / "rows.toml"), "--sets", "walk", *settings()]) == 0
     page = (output / "page.md").read_text()
     names = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
     assert names == ["walk", "automatic recipe", "*loss*", "gBCE", "*noise*", "noisy"]
@@ -53,6 +53,26 @@ def test_rows_stand_in_their_parts_with_their_gain(tmp_path: Path) -> None:
         expected = ndcg[name] - ndcg["automatic recipe"]
         assert float(gain.replace("−", "-")) == pytest.approx(expected, abs=1.01e-4), "each is rounded to four places"
     assert gains.keys() == {"gBCE", "noisy"}
+
+
+def test_a_table_grows_by_the_rows_that_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_folder, output = write_walk_set(tmp_path), tmp_path
+    (output / "rows.toml").write_text(ROWS)
+    folders = ["--data-folder", str(data_folder), "--output", str(output / "runs"), "--page", str(output / "page.md")]
+    command = ["ablation", *folders, "--rows-file", str(output / "rows.toml"), "--sets", "walk", *settings()]
+    seen = []
+    for chosen in (["noise"], ["gBCE"], ["gBCE"]):
+        assert main([*command, "--rows", *chosen]) == 0
+        page = (output / "page.md").read_text()
+        seen.append((re.findall(r"^\| (automatic recipe|gBCE|noisy) \|", page, re.MULTILINE), page))
+    assert [names for names, _ in seen] == [
+        ["automatic recipe", "noisy"],
+        ["automatic recipe", "gBCE", "noisy"],
+        ["automatic recipe", "gBCE", "noisy"],
+    ]
+    assert seen[1] == seen[2], "nothing is trained twice"
+    assert main([*command, "--rows", "nois"]) == 1
+    assert "no row and no part is named 'nois'; the parts are loss, noise" in capsys.readouterr().err
 
 
 def test_the_rows_we_keep_fit_the_automatic_recipe(walk: PreparedData) -> None:
