@@ -15,6 +15,7 @@ SUBJECTS = {
     "temporal": "temporal",
     "ablation": "ablation",
     "training-speed": "training_speed",
+    "training-cost": "training_cost",
     "store": "store",
     "filters": "filters",
     "serving": "serving",
