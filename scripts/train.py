@@ -8,6 +8,7 @@ shipping.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +61,8 @@ class ProgressBar:
             self._metric = f", {WATCHED_METRIC} {now:.4f}, best {then:.4f} (epoch {best['epoch']})"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0; 1 where the data or the folder cannot be used; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train", description="Train a model on prepared data.")
     parser.add_argument("--data", type=Path, required=True, help="folder that prepare wrote")
     parser.add_argument("--output", type=Path, required=True, help="run folder to write")
@@ -70,42 +72,47 @@ def main() -> int:
     parser.add_argument("--refit", action="store_true", help="then train on everything as well, for shipping")
     parser.add_argument("--tracker", choices=TRACKERS, default="tensorboard",
                         help="where the epochs' figures go beside the run folder (default %(default)s)")  # fmt: skip
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
-        data = PreparedData.load(arguments.data)
-        config = _configuration(arguments, data)
-        start_run(arguments.output, config, resume=arguments.resume)
-        _print_table(config)
-        _train(data, config.training, arguments.output, tracker(arguments.tracker), with_refit=arguments.refit)
+        data = PreparedData.load(options.data)
+        config = _configuration(options, data)
+        start_run(options.output, config, resume=options.resume)
+        _print_table(config, data)
+        _train(data, config.training, options.output, tracker(options.tracker), with_refit=options.refit)
     except (RunError, ConfigError, DataError, TrackerMissing) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"train: interrupted; --resume goes on from the last whole epoch in {arguments.output}", file=sys.stderr)
+        print(f"train: interrupted; --resume goes on from the last whole epoch in {options.output}", file=sys.stderr)
         return 130
-    print(arguments.output)
+    print(options.output)
     return 0
 
 
-def _configuration(arguments: argparse.Namespace, data: PreparedData) -> RunConfig:
-    if arguments.resume and (arguments.output / "config.json").is_file():
-        if arguments.config or arguments.set:
+def _configuration(options: argparse.Namespace, data: PreparedData) -> RunConfig:
+    if options.resume and (options.output / "config.json").is_file():
+        if options.config or options.set:
             raise ConfigError("a resumed run keeps its configuration; leave out --config and --set")
-        return read_run_config(arguments.output)
+        return read_run_config(options.output)
+    statistics = count(data)
     reasons: dict[str, str] = {}
-    if arguments.config:
-        training = read_config(arguments.config)
+    if options.config:
+        training = read_config(options.config)
     else:
-        training, reasons = choose_recipe(count(data))
-    changes = parse_assignments(arguments.set)
+        training, reasons = choose_recipe(statistics)
+    changes = parse_assignments(options.set)
     training = training.with_values(changes)
     reasons = {**reasons, **dict.fromkeys(changes, "--set")}
-    return RunConfig(training, str(data.folder), data.fingerprint, data.num_items, reasons)
+    folder = str(data.folder)
+    return RunConfig(training, folder, data.fingerprint, data.num_items, reasons, asdict(statistics))
 
 
-def _print_table(config: RunConfig) -> None:
+def _print_table(config: RunConfig, data: PreparedData) -> None:
+    """What was counted, then each value with what chose it."""
     values = asdict(config.training)
     width = max(map(len, values))
+    print(f"  {'data':<{width}}  {count(data)}")
+    print(f"  {'seen items':<{width}}  {'masked' if data.exclude_seen else 'eligible':<16}  {data.exclude_seen_reason}")
     for name, value in values.items():
         print(f"  {name:<{width}}  {value!s:<16}  {config.reasons.get(name, '')}".rstrip())
 

@@ -28,25 +28,44 @@ STEPS_BUDGET = 30_000_000
 class DataStatistics:
     """What the recipe looks at, counted over the training part.
 
-    `num_steps` is the number of steps from one item of a user to the next, `long_history` the length that nine of ten
-    users (of those with two events or more) do not exceed, `events_per_item` a mean; `num_attribute_values` are those
-    that several items share.
+    `num_steps` is the number of steps from one item of a user to the next; `median_history` and `long_history` are the
+    lengths that half and nine of ten users (of those with two events or more) do not exceed, `events_per_item` a mean,
+    `share_of_repeats` that of events whose item the user had before; `has_clock` is false where times are only an
+    order; `num_attribute_values` are those that several items share.
     """
 
     num_items: int
     num_steps: int
     long_history: int
     events_per_item: float
+    median_history: int = 2
+    share_of_repeats: float = 0.0
+    has_clock: bool = False
     num_attribute_values: int = 0
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.num_items:,} items of {self.events_per_item:.1f} events each, histories of {self.median_history} "
+            f"events (median) and {self.long_history} (nine of ten), {self.share_of_repeats:.1%} repeats, times are "
+            f"{'a clock' if self.has_clock else 'an order without a clock'}, {self.num_attribute_values:,} attribute "
+            "values that several items share"
+        )
 
 
 def count(data: PreparedData) -> DataStatistics:
     lengths = data.train.lengths[data.train.lengths >= 2]
+    median, long = np.quantile(lengths, [0.5, 0.9]) if len(lengths) else (2, 2)
+    owners = np.repeat(np.arange(data.train.num_users), data.train.lengths)
+    num_pairs = len(np.unique(owners * (data.num_items + 1) + data.train.items))
     return DataStatistics(
         num_items=data.num_items,
         num_steps=int((lengths - 1).sum()),
-        long_history=int(np.quantile(lengths, 0.9)) if len(lengths) else 2,
+        long_history=int(long),
         events_per_item=len(data.train) / data.num_items,
+        median_history=int(median),
+        share_of_repeats=1 - num_pairs / max(len(data.train), 1),
+        has_clock=data.has_clock,
         num_attribute_values=len(learn_attribute_values(data.attributes)),
     )
 
@@ -84,6 +103,10 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "dim": "what the catalogue's size leaves time for",
         "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
         "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
+        "num_negatives": "not needed: the loss is taken over every item" if is_small else "shared by all of a batch",
+        "time_bias": "a clock, but no gain where it was measured"
+        if statistics.has_clock
+        else "times are an order: there is no interval to learn from",
         "temporal": "the last few items as a pattern: as good or better wherever it was tried",
         "attributes": f"{statistics.num_attribute_values:,} values that several items share"
         if statistics.num_attribute_values

@@ -1,6 +1,7 @@
 """A run folder: what training leaves behind, and how the later stages take it up again.
 
-config.json       the resolved experiment, the data it was trained on, why the recipe chose what it chose
+config.json       the resolved experiment, the data it was trained on, what was counted of them, why the recipe chose
+                  what it chose
 checkpoint.pt     everything needed to go on after an interruption, as of the last finished epoch
 best.pt           the weights of the best epoch
 fusion.pt         the rules that they are mixed with, and the share that validation gave to the rules
@@ -13,7 +14,7 @@ evaluation.json, report.html   written by evaluate
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class RunConfig:
     data_fingerprint: str
     num_items: int
     reasons: Mapping[str, str]
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """What `recipe.count` found."""
 
 
 @dataclass(frozen=True)

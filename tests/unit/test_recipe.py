@@ -53,10 +53,24 @@ def test_each_reason_belongs_to_a_value() -> None:
 
 
 def test_statistics_are_counted_over_the_training_part(tmp_path: Path) -> None:
-    """Users of 6, 4 and 2 events leave 4, 2 and 2 for training: 3 + 1 + 1 steps, 8 events over 10 items."""
-    sequences = [np.arange(1, length + 1, dtype=np.int32) for length in (6, 4, 2)]
+    """Users of 6, 4 and 2 events leave 4, 2 and 2 for training: 3 + 1 + 1 steps, 8 events over 10 items, of which one
+    repeats item 3; the held-out 9 9 repeats nothing here."""
+    sequences = [np.array(items, np.int32) for items in ([3, 4, 3, 5, 9, 9], [1, 2, 3, 4], [1, 2])]
     statistics = count(write_sequences(tmp_path, sequences, name="x", num_items=10))
-    assert statistics == DataStatistics(num_items=10, num_steps=5, long_history=3, events_per_item=0.8)
+    assert statistics == DataStatistics(
+        num_items=10,
+        num_steps=5,
+        long_history=3,
+        events_per_item=0.8,
+        median_history=2,
+        share_of_repeats=0.125,
+        has_clock=False,
+        num_attribute_values=0,
+    )
+    assert str(statistics) == (
+        "10 items of 0.8 events each, histories of 2 events (median) and 3 (nine of ten), 12.5% repeats, times are an "
+        "order without a clock, 0 attribute values that several items share"
+    )
 
 
 def test_nothing_to_learn_from_still_gives_a_recipe() -> None:
