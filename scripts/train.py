@@ -3,6 +3,9 @@
 Without --config a recipe is chosen from the data; --set changes single values of either. An interrupted training goes
 on with --resume and ends as if it had not been interrupted. --refit trains once more on everything afterwards, for
 shipping.
+
+Several processes train one model, each on its part of every batch: torchrun --standalone --nproc-per-node 2 -m
+scripts.train …, on as many GPUs where there are any.
 """
 
 import argparse
@@ -22,22 +25,24 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments, read_config
+from scripts.training.distributed import Processes, joined
 from scripts.training.interactions import DataError, Interactions, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, RunConfig, RunError, read_run_config, start_run
-from scripts.training.tracking import TRACKERS, StartTracker, TrackerMissing, tracker
-from scripts.training.trainer import refit, train
+from scripts.training.tracking import TRACKERS, TrackerMissing, tracker
+from scripts.training.trainer import Outcome, refit, train
 
 
 class ProgressBar:
     """One bar over all epochs; the time left is that of the last possible epoch, early stopping ends sooner."""
 
-    def __init__(self, label: str, interactions: Interactions, num_epochs: int) -> None:
+    def __init__(self, label: str, interactions: Interactions, num_epochs: int, *, is_shown: bool = True) -> None:
         self._steps_per_epoch = int(np.maximum(interactions.lengths - 1, 0).sum())
         self._num_epochs = num_epochs
         self._label = label
         self._metric = ""
-        self._bar = tqdm(total=self._steps_per_epoch * num_epochs, unit="step", unit_scale=True, file=sys.stderr)
+        self._bar = tqdm(total=self._steps_per_epoch * num_epochs, unit="step", unit_scale=True, file=sys.stderr,
+                         disable=not is_shown)  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -76,16 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = PreparedData.load(options.data)
         config = _configuration(options, data)
-        start_run(options.output, config, resume=options.resume)
-        _print_table(config, data)
-        _train(data, config.training, options.output, tracker(options.tracker), with_refit=options.refit)
+        with joined() as processes:
+            if processes.is_first:
+                start_run(options.output, config, resume=options.resume)
+                _print_table(config, data)
+            _train(data, config.training, options, processes)
     except (RunError, ConfigError, DataError, TrackerMissing) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"train: interrupted; --resume goes on from the last whole epoch in {options.output}", file=sys.stderr)
         return 130
-    print(options.output)
+    if processes.is_first:
+        print(options.output)
     return 0
 
 
@@ -117,11 +125,23 @@ def _print_table(config: RunConfig, data: PreparedData) -> None:
         print(f"  {name:<{width}}  {value!s:<16}  {config.reasons.get(name, '')}".rstrip())
 
 
-def _train(
-    data: PreparedData, config: TrainingConfig, output: Path, start_tracker: StartTracker, *, with_refit: bool
-) -> None:
-    with ProgressBar("epoch", data.train, config.max_epochs) as bar:
-        outcome = train(data, config, output, observer=bar, start_tracker=start_tracker)
+def _train(data: PreparedData, config: TrainingConfig, options: argparse.Namespace, processes: Processes) -> None:
+    output, start_tracker, is_first = options.output, tracker(options.tracker), processes.is_first
+    with ProgressBar("epoch", data.train, config.max_epochs, is_shown=is_first) as bar:
+        outcome = train(data, config, output, observer=bar, start_tracker=start_tracker, processes=processes)
+    best = outcome.best
+    if is_first:
+        _print_outcome(outcome)
+    if not options.refit:
+        return
+    epochs = best["epoch"]
+    with ProgressBar("refit", data.everything, epochs, is_shown=is_first) as bar:
+        refit(data, config, output, num_epochs=epochs, observer=bar, start_tracker=start_tracker, processes=processes)
+    if is_first:
+        print(f"trained on everything for {epochs} epochs; export takes these weights")
+
+
+def _print_outcome(outcome: Outcome) -> None:
     best = outcome.best
     print(
         f"best epoch {best['epoch']} of {outcome.num_epochs}: validation "
@@ -132,10 +152,6 @@ def _train(
         print(
             f"share of sequential rules {outcome.share_of_rules:g}, by validation {WATCHED_METRIC} of each: {reached}"
         )
-    if with_refit:
-        with ProgressBar("refit", data.everything, best["epoch"]) as bar:
-            refit(data, config, output, num_epochs=best["epoch"], observer=bar, start_tracker=start_tracker)
-        print(f"trained on everything for {best['epoch']} epochs; export takes these weights")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import nn
 from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
+from scripts.training.distributed import ALONE, Processes
 from scripts.training.interactions import Interactions, PreparedData
 from scripts.training.model import SequenceModel
 from scripts.training.objective import Objective
@@ -20,9 +21,11 @@ from scripts.training.run_folder import RunError
 class Learner:
     """Model, optimizer and averaged weights: what one step changes and a checkpoint keeps."""
 
-    def __init__(self, config: TrainingConfig, data: PreparedData, learnt_from: Interactions) -> None:
+    def __init__(
+        self, config: TrainingConfig, data: PreparedData, learnt_from: Interactions, processes: Processes = ALONE
+    ) -> None:
         """`data` tell what items there are and what is known of them; `learnt_from` are the events that batches are
-        made of.
+        made of; every one of the processes has a learner of its own, and all stay the same.
 
         Raises:
             RunError: no CUDA device where one is asked for, a bias of time over data without a clock, or heads of event
@@ -33,6 +36,7 @@ class Learner:
         if config.event_types and len(np.unique(learnt_from.event_types)) < 2:
             raise RunError("event_types needs events of several types, these data have one; set event_types=false")
         self.config = config
+        self.processes = processes
         self.device = _device(config.device)
         torch.manual_seed(config.seed)
         attributes = None if config.attributes == "none" else shared_attributes(data.attributes)
@@ -67,12 +71,14 @@ class Learner:
         """Dropout and negatives of an epoch follow from its number: no generator's state has to survive an
         interruption."""
         seed = int(np.random.SeedSequence([self.config.seed, epoch]).generate_state(1)[0])
-        torch.manual_seed(seed)
+        # Every process drops out for itself; the negatives of all are the same.
+        torch.manual_seed(seed + self.processes.rank)
         self.generator.manual_seed(seed)
         self.model.train()
 
     def backward(self, batch: Batch, share: float) -> float:
-        """Add `share` of the batch's gradient to that of the coming step; returns the batch's loss."""
+        """Add `share` of the gradient of this process's part of a batch to that of the coming step; returns the loss of
+        the part."""
         autocast = (
             torch.autocast(self.device.type, dtype=torch.bfloat16)
             if _takes_bfloat16(self.config, self.device)
@@ -87,6 +93,7 @@ class Learner:
         return value
 
     def step(self) -> None:
+        self.processes.sum_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate

@@ -18,6 +18,7 @@ import torch
 from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
+from scripts.training.distributed import ALONE, Processes
 from scripts.training.fusion import fuse
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
@@ -38,7 +39,7 @@ from scripts.training.run_folder import (
     write_history,
 )
 from scripts.training.scorer import validate
-from scripts.training.tracking import StartTracker, TensorBoard
+from scripts.training.tracking import Nothing, StartTracker, TensorBoard
 
 FEW_CASES = 1000
 """Users with a validation case in a temporal split below which every event of theirs after the time is one."""
@@ -76,10 +77,12 @@ def train(
     *,
     observer: Observer,
     start_tracker: StartTracker = TensorBoard,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train on `data.train` until validation stops getting better; `run` then holds the best weights.
 
-    Goes on from the checkpoint in `run` where there is one: see `run_folder.start_run`.
+    Goes on from the checkpoint in `run` where there is one: see `run_folder.start_run`. Of several processes, all of
+    which call this, the first validates and writes.
 
     Raises:
         RunError: no user can validate or teach, no CUDA device where one is asked for, or a loss that is not finite.
@@ -89,7 +92,9 @@ def train(
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    outcome = _epochs(data, data.train, config, run, BEST_FILE, measure, observer, start_tracker)
+    outcome = _epochs(data, data.train, config, run, BEST_FILE, measure, observer, start_tracker, processes)
+    if not processes.is_first:
+        return outcome
     if config.followers == 0:
         write_fusion(run, None, 0.0)
         return outcome
@@ -110,13 +115,18 @@ def refit(
     num_epochs: int,
     observer: Observer,
     start_tracker: StartTracker = TensorBoard,
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train once more on everything, validation and test items included, for `num_epochs`: for shipping, never for
     measuring.
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    outcome = _epochs(data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker)
+    outcome = _epochs(
+        data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker, processes
+    )
+    if not processes.is_first:
+        return outcome
     _, share = read_fusion(run)
     attributes = shared_attributes(data.attributes)
     rules = learn_rules(data.everything, data.num_items, config.followers, attributes) if share else None
@@ -133,31 +143,35 @@ def _epochs(
     measure: Callable[[SequenceModel], dict[str, float]] | None,
     observer: Observer,
     start_tracker: StartTracker,
+    processes: Processes,
 ) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     if not (interactions.lengths >= 2).any():
         raise RunError("nothing can be learnt: no user has two events in the training part")
-    learner = Learner(config, data, interactions)
+    learner = Learner(config, data, interactions, processes)
     history: list[dict[str, Any]] = []
     checkpoint = folder / CHECKPOINT_FILE
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         learner.load_state(state)
         history = read_history(folder)[: state["epoch"]]
-    tracker = start_tracker(folder, asdict(config), len(history) + 1)
+    tracker = (start_tracker if processes.is_first else Nothing)(folder, asdict(config), len(history) + 1)
     is_complete = False
     try:
         while not _is_finished(history, config, validates=measure is not None):
             epoch = len(history) + 1
             record = _train_epoch(learner, interactions, epoch, observer)
             model = learner.averaged_model()
-            record |= measure(model) if measure else {}
+            if processes.is_first and measure:
+                record |= measure(model)
+            record = processes.agreed(record)
             history.append(record)
-            # In this order: killed in between, the epoch is trained again and writes the same once more.
-            if _best(history) is record if measure else epoch == config.max_epochs:
-                save_tensors(folder / weights_file, model.state_dict())
-            write_history(folder, history)
-            save_tensors(checkpoint, {**learner.state(), "epoch": epoch})
+            if processes.is_first:
+                # In this order: killed in between, the epoch is trained again and writes the same once more.
+                if _best(history) is record if measure else epoch == config.max_epochs:
+                    save_tensors(folder / weights_file, model.state_dict())
+                write_history(folder, history)
+                save_tensors(checkpoint, {**learner.state(), "epoch": epoch})
             tracker.log(epoch, record)
             observer.on_epoch(record, _best(history))
         is_complete = True
@@ -180,17 +194,23 @@ def _train_epoch(learner: Learner, interactions: Interactions, epoch: int, obser
         ),
         config.accumulation,
     )
-    total, num_targets, learning_rate = 0.0, 0, learner.learning_rate
+    total, num_targets, num_own, learning_rate = 0.0, 0, 0, learner.learning_rate
     for group in groups:
-        sizes = [int(np.count_nonzero(batch.targets_BL)) for batch in group]
-        for batch, size in zip(group, sizes, strict=True):
-            total += size * learner.backward(batch, share=size / sum(sizes))
-            num_targets += size
-            observer.on_batch(epoch, size, total / num_targets)
+        parts = [learner.processes.part_of(batch) for batch in group]
+        num_of_step = sum(int(np.count_nonzero(batch.targets_BL)) for batch in group)
+        for part in parts:
+            size = int(np.count_nonzero(part.targets_BL))
+            if size == 0:
+                continue
+            total += size * learner.backward(part, share=size / num_of_step)
+            num_own += size
+            observer.on_batch(epoch, size * learner.processes.count, total / num_own)
+        num_targets += num_of_step
         learning_rate = learner.learning_rate
         learner.step()
+    loss = learner.processes.sum(total, learner.device) / num_targets
     seconds = time.perf_counter() - started
-    return {"epoch": epoch, "loss": total / num_targets, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
+    return {"epoch": epoch, "loss": loss, "learning_rate": learning_rate, "seconds": round(seconds, 3)}
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
