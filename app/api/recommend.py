@@ -67,6 +67,7 @@ def to_request(body: RecommendBody) -> RecommendationRequest:
         pins=tuple(Pin(each.item_id, each.position) for each in body.pins),
         diversity=body.diversity,
         include_attributes="attributes" in body.include,
+        strategy=body.strategy,
     )
 
 

@@ -52,10 +52,9 @@ class LiveModel:
         return self.manifest.model_version
 
     @cached_property
-    def popular_items(self) -> list[int]:
+    def popular_items(self) -> NDArray[np.int64]:
         """All item indices by falling popularity, ties by rising index."""
-        order: list[int] = (np.argsort(-self.popularity[1:], kind="stable") + 1).tolist()
-        return order
+        return np.argsort(-self.popularity[1:], kind="stable") + 1
 
 
 class ReloadListener(Protocol):

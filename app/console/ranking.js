@@ -127,7 +127,7 @@ function facts({ answer, roundTripMs, kind }) {
   const time = roundTripMs < 10 ? roundTripMs.toFixed(1) : String(Math.round(roundTripMs));
   const read = answer.history_length;
   const rows = [
-    ["Strategy", answer.strategy === "model" ? "Model" : "Popularity", "strategy", answer.strategy],
+    ["Strategy", { model: "Model", popular: "Popularity", trending: "Trending" }[answer.strategy], "strategy", answer.strategy],
     ["Model version", answer.model_version ?? "none", "version", null],
     [kind === "list" ? "List" : "History", `${read} ${read === 1 ? "event" : "events"}`, "length", null],
     ["Round trip", `${time} ms`, "time", null],

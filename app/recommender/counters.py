@@ -1,17 +1,15 @@
 """Popularity by the store's own counters, while no model is live."""
 
-from collections.abc import Sequence
 from itertools import chain, islice
 
 from app.ranking.rerank import place_pins
+from app.recommender.popular import Counters, weigh
 from app.recommender.requests import Question, RankedList, Reason
 from app.recommender.sequences import gone_items, relevant
 from app.state.catalogue import CatalogueView
 
 
-def rank_by_counters(
-    question: Question, view: CatalogueView, counted: Sequence[tuple[str, float]] | None
-) -> RankedList:
+def rank_by_counters(question: Question, view: CatalogueView, counters: Counters) -> RankedList:
     """The first `k` items by their weights while no model is live; what the counters lack follows with weight 0.
 
     `view` is a catalogue without a model: it knows the items that were added live, so that only these have attributes
@@ -20,7 +18,7 @@ def rank_by_counters(
     Args:
         question: of whom, and what is asked.
         view: see above.
-        counted: item ids with their weights, by falling weight; None: the store did not answer.
+        counters: the store's own.
 
     Raises:
         InvalidRequest: a filter does not fit the catalogue.
@@ -29,7 +27,8 @@ def rank_by_counters(
     events = question.events if request.history is None else relevant(request.history, question.event_types)
     mask_V = None if request.filter is None else view.mask(request.filter, pointer="/filter")
     candidates = None if request.candidates is None else frozenset(request.candidates)
-    weights = dict(counted or ())
+    strategy = request.strategy or "popular"
+    weights, _ = weigh(strategy, counters, lambda _: 0.0)
     for place, each in enumerate(request.boosts):
         boosted_V = view.mask(each.filter, pointer=f"/boosts/{place}/filter")
         for item_id in weights:
@@ -54,10 +53,10 @@ def rank_by_counters(
         if item_id not in passed and may_come(item_id)
     )
     ranked = place_pins(list(islice(eligible, request.k)), pins, request.k)
-    reasons = [Reason.NO_MODEL]
-    if question.store_failed or counted is None:
+    reasons = [Reason.NO_MODEL] if request.strategy is None else []
+    if question.store_failed or not counters.is_known:
         reasons.insert(0, Reason.STORE_UNAVAILABLE)
     if len(pins) < len(request.pins):
         reasons.append(Reason.PIN_LEFT_OUT)
     items = [(item_id, weights.get(item_id, 0.0)) for item_id in ranked]
-    return RankedList(request, "popular", tuple(reasons), len(events), items)
+    return RankedList(request, strategy, tuple(reasons), len(events), items)

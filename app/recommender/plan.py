@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def strategy(self) -> Strategy:
-        return "model" if self.sequence.items else "popular"
+        return self.request.strategy or ("model" if self.sequence.items else "popular")
 
     @property
     def num_ranked(self) -> int:
@@ -74,7 +74,7 @@ def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     reasons: list[Reason] = []
     if question.store_failed:
         reasons.append(Reason.STORE_UNAVAILABLE)
-    elif not sequence.items:
+    elif request.strategy is None and not sequence.items:
         reasons.append(Reason.UNKNOWN_USER if request.owner and not events else Reason.NO_KNOWN_ITEM)
     if request.candidates is not None and any(view.index_of(item_id) is None for item_id in request.candidates):
         reasons.append(Reason.UNKNOWN_CANDIDATES)

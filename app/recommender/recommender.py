@@ -12,7 +12,8 @@ from app.errors import RequestError, StoreUnavailable
 from app.ranking.batching import MAX_SCORES, Batcher
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import make_plan
-from app.recommender.ranked import listed, popularity, rank_each
+from app.recommender.popular import Counters, KeptWeights, rank_popular
+from app.recommender.ranked import listed, rank_each
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
@@ -50,6 +51,10 @@ class PopularItems(Protocol):
         """Item ids with their counts, by falling count. Raises StoreUnavailable."""
         ...
 
+    async def trending(self) -> Sequence[tuple[str, float]]:
+        """Those with more events of late than they use to have, and how surprising that is. Raises StoreUnavailable."""
+        ...
+
 
 class ServedLog(Protocol):
     """Takes what was shown; never waits."""
@@ -75,6 +80,7 @@ class Recommender:
         self._popular = popular
         self._served = served
         self._batcher = batcher
+        self._kept = KeptWeights()
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -86,13 +92,13 @@ class Recommender:
         live = self._models.live  # once: a reload between two reads would mix two vocabularies
         view = self._catalogue.view(live)
         if live is None:
-            return self._answer(rank_by_counters(question, view, await self._counted()), live, view)
+            return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
         plan = make_plan(question, live, view)
         if plan.strategy == "model":
-            ranking = await self._batcher.rank(live.ranker, plan.query)
-        else:
-            ranking = popularity(plan)
-        return self._answer(listed(plan, ranking), live, view)
+            return self._answer(listed(plan, await self._batcher.rank(live.ranker, plan.query)), live, view)
+        counters = Counters(is_known=False) if question.store_failed else await self._counters(request)
+        weights = self._kept.of(plan.strategy, counters, live, view)
+        return self._answer(listed(plan, rank_popular(plan, weights), weights), live, view)
 
     async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]:
         """What `recommend` would answer to each, or raise.
@@ -103,13 +109,13 @@ class Recommender:
         questions = await asyncio.gather(*(self._question(request) for request in requests))
         live = self._models.live
         view = self._catalogue.view(live)
-        counted = () if live is not None else await self._counted()
+        counters = await self._counters(*requests)
         at_once = max(1, MAX_SCORES // (view.num_items + 1))
         answers: list[Recommendation | RequestError] = []
         for start in range(0, len(questions), at_once):
             # In a thread: other requests have their turn meanwhile.
             some = questions[start : start + at_once]
-            for outcome in await asyncio.to_thread(rank_each, some, live, view, counted):
+            for outcome in await asyncio.to_thread(rank_each, some, live, view, counters, self._kept):
                 answers.append(outcome if isinstance(outcome, RequestError) else self._answer(outcome, live, view))
         return answers
 
@@ -122,12 +128,13 @@ class Recommender:
         except StoreUnavailable:
             return Question(request, (), event_types, store_failed=True)
 
-    async def _counted(self) -> Sequence[tuple[str, float]] | None:
-        """None: the store does not answer."""
+    async def _counters(self, *requests: RecommendationRequest) -> Counters:
+        """What the requests may need of them."""
+        wants_trending = any(request.strategy == "trending" for request in requests)
         try:
-            return await self._popular.top()
+            return Counters(await self._popular.top(), await self._popular.trending() if wants_trending else ())
         except StoreUnavailable:
-            return None
+            return Counters(is_known=False)
 
     def _answer(self, ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Recommendation:
         request, reasons = ranked.request, ranked.reasons

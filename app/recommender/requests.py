@@ -9,7 +9,9 @@ from app.artifacts.manifest import EventType
 from app.state.filters import Filter
 from app.state.history import HistoryEvent, Owner
 
-Strategy = Literal["model", "popular"]
+Popular = Literal["popular", "trending"]
+"""What many users choose: over the last weeks, or of late more than it used to be."""
+Strategy = Literal["model"] | Popular
 
 
 class Reason(StrEnum):
@@ -48,6 +50,8 @@ class RecommendationRequest:
     items are) and it is not excluded. `boosts` change the scores of those that come.
     After top-k: `diversity` 0…1 (see `app.ranking.rerank.diversify`), then `pins`, of different items and positions. A
     pin passes over seen items and over the ranking, and over nothing else.
+
+    strategy: None is the model, and what is popular for a user of whom it knows no item.
     """
 
     owner: Owner | None
@@ -61,6 +65,7 @@ class RecommendationRequest:
     pins: tuple[Pin, ...] = ()
     diversity: float = 0.0
     include_attributes: bool = False
+    strategy: Popular | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -99,6 +100,30 @@ def test_unknown_user_gets_what_is_popular(client: Client) -> None:
     body = client.post("/recommend", json={"user_id": "nobody", "k": 2}).json()
     assert (body["strategy"], body["reasons"]) == ("popular", ["unknown_user"])
     assert [item["item_id"] for item in body["items"]] == ["i9", "i8"]
+
+
+def test_what_trends_now_is_shown_to_new_users_who_leave_it_with_their_first_event(
+    folder: Path, valkey_url: str
+) -> None:
+    with serving(folder, redis_url=valkey_url) as client:
+        burst = [{"user_id": f"crowd{number}", "item_id": "i3", "event_id": "1"} for number in range(20)]
+        long_ago = [{**event, "item_id": "i6", "event_id": "2", "timestamp": "2026-01-01T00:00:00Z"} for event in burst]
+        assert client.post("/events", json=burst + long_ago).json()["accepted"] == 40
+
+        def recommend(**asked: object) -> Any:
+            return client.post("/recommend", json={"user_id": "new", "k": 2, **asked}).json()
+
+        trending = recommend(strategy="trending")
+        assert (trending["strategy"], trending["reasons"]) == ("trending", [])
+        assert [item["item_id"] for item in trending["items"]] == ["i3", "i9"]
+        assert trending["items"][0]["score"] > 1 > trending["items"][1]["score"]
+        without = recommend(strategy="trending", filter={"field": "item_id", "op": "in", "value": ["i6", "i9"]})
+        assert [item["item_id"] for item in without["items"]] == ["i9", "i6"]
+        cold = recommend()
+        assert (cold["strategy"], cold["reasons"]) == ("popular", ["unknown_user"])
+        assert [item["item_id"] for item in cold["items"]] == ["i3", "i9"]  # 20 events and 20/3, beside 20
+        post_event(client, "new", "i5")
+        assert (recommend()["strategy"], ranked(client, user_id="new", k=2)) == ("model", ["i4", "i6"])
 
 
 def test_guest_and_user_of_one_id_do_not_meet(client: Client) -> None:

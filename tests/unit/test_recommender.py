@@ -10,6 +10,7 @@ from app.artifacts.manifest import DEFAULT_EVENT_TYPES
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import StoreUnavailable
 from app.ranking.batching import Batcher
+from app.recommender.popular import PRIOR_EVENTS
 from app.recommender.recommender import Recommender
 from app.recommender.requests import Reason, Recommendation, RecommendationRequest
 from app.recommender.sequences import encode, gone_items
@@ -38,6 +39,9 @@ class NoStore:
     async def top(self) -> Sequence[tuple[str, float]]:
         raise StoreUnavailable("refused")
 
+    async def trending(self) -> Sequence[tuple[str, float]]:
+        raise StoreUnavailable("refused")
+
 
 class Models:
     def __init__(self, live: LiveModel | None) -> None:
@@ -55,6 +59,9 @@ class Items:
 class Counters:
     async def top(self) -> Sequence[tuple[str, float]]:
         return [("new", 5.0), ("i1", 3.0), ("i2", 1.0)]
+
+    async def trending(self) -> Sequence[tuple[str, float]]:
+        return [("i4", 2.5), ("new", 2.0)]
 
 
 class Served(list[ServedRecord]):
@@ -112,13 +119,13 @@ async def test_items_that_the_model_does_not_know_are_passed_over(model: LiveMod
 @pytest.mark.parametrize(
     ("history", "reason"), [(events(), Reason.UNKNOWN_USER), (events("new", "newer"), Reason.NO_KNOWN_ITEM)]
 )
-async def test_without_a_known_item_the_artifacts_popularity_answers(
+async def test_without_a_known_item_what_is_popular_answers(
     model: LiveModel, history: list[HistoryEvent], reason: Reason
 ) -> None:
     recommender = Recommender(Histories({USER: history}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=2))
     assert (ids(answer), answer.strategy, answer.reasons) == (["i9", "i8"], "popular", (reason,))
-    assert answer.items[0].score == 90.0
+    assert answer.items[0].score == pytest.approx(90 / 450 * PRIOR_EVENTS)
 
 
 async def test_without_a_model_the_stores_counters_answer_and_the_list_may_be_short() -> None:

@@ -29,7 +29,7 @@ def test_whole_artifact_loads_and_ranks(tmp_path: Path) -> None:
     assert model.version == "distance-1"
     assert model.vocabulary.index_of("i4") == 4
     assert model.attributes[4] == {"title": "Film i4", "year": 1993, "genres": ["Drama"]}
-    assert model.popular_items == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert model.popular_items.tolist() == [9, 8, 7, 6, 5, 4, 3, 2, 1]
 
 
 def test_artifact_that_declares_clock_and_event_types_loads(tmp_path: Path) -> None:

@@ -73,6 +73,9 @@ class RecommendBody(Body):
     diversity: float = Field(
         0.0, ge=0, le=1, description="0 keeps the ranking, 1 spreads it as far as its best items allow."
     )
+    strategy: Literal["popular", "trending"] | None = Field(
+        None, description="Rank by what many choose; null is the model, and what is popular where it knows no item."
+    )
     include: list[Literal["attributes"]] = Field(default_factory=list, max_length=1)
 
     @model_validator(mode="after")
@@ -110,7 +113,7 @@ class RecommendAnswer(BaseModel):
     """`reasons` says why the answer is not a full ranking by the model; empty when it is."""
 
     recommendation_id: str
-    strategy: Literal["model", "popular"]
+    strategy: Literal["model", "popular", "trending"]
     degraded: bool
     reasons: list[str]
     model_version: str | None
