@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = PreparedData.load(options.data)
         config = _configuration(options, data)
-        with joined() as processes:
+        with joined(config.training.device) as processes:
             if processes.is_first:
                 start_run(options.output, config, resume=options.resume)
                 _print_table(config, data)

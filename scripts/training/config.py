@@ -48,6 +48,9 @@ class TrainingConfig:
     negatives      where the sampled ones are drawn: every item alike, by popularity, or among the batch's own targets
     logq_correction  of sampled_softmax for how often a negative was to be expected: it then estimates cross_entropy
     label_smoothing  share of the target's probability spread over all others, of the two kinds of softmax
+    denoise        events that the model finds implausible teach less, of the two kinds of softmax: a target to which it
+                   gives the probability p counts p^denoise, relative to its batch; 0: all alike
+    contrastive_weight  beside the loss: of telling each history of a batch, seen through another dropout, from others
     batch_tokens   steps per batch; accumulation batches make one step of the optimizer
     warmup_steps   over which the learning rate rises linearly; constant after
     clip_norm      largest norm of the gradient
@@ -84,6 +87,8 @@ class TrainingConfig:
     negatives: NegativeSource = "uniform"
     logq_correction: bool = False
     label_smoothing: float = 0.0
+    denoise: float = 0.0
+    contrastive_weight: float = 0.0
     calibration: float = 0.75
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -192,12 +197,12 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{
             name: ("in [0, 1)", lambda value: 0 <= value < 1)
-            for name in ("dropout", "average_decay", "label_smoothing")
+            for name in ("dropout", "average_decay", "label_smoothing", "denoise")
         },
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm", "temperature")},
         **{
             name: ("0 or more", lambda value: value >= 0)
-            for name in ("auxiliary_weight", "weight_decay", "warmup_steps", "seed", "followers")
+            for name in ("auxiliary_weight", "contrastive_weight", "weight_decay", "warmup_steps", "seed", "followers")
         },
         "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
     }
@@ -216,9 +221,14 @@ def _conflicts(config: TrainingConfig) -> list[str]:
         != 0,
         f"attributes are added to a table that is read and scored: with attributes={config.attributes} tied must be "
         "true": not config.tied and config.attributes in ("embedding", "both"),
-        f"label_smoothing belongs to cross_entropy and sampled_softmax, not to {config.loss}": config.label_smoothing
-        > 0
-        and config.loss not in ("cross_entropy", "sampled_softmax"),
+        **{
+            f"{name} belongs to cross_entropy and sampled_softmax, not to {config.loss}": getattr(config, name) > 0
+            and config.loss not in ("cross_entropy", "sampled_softmax")
+            for name in ("label_smoothing", "denoise")
+        },
+        "contrastive_weight sets two dropouts of a history against each other: dropout must be above 0": (
+            config.contrastive_weight > 0 and config.dropout == 0
+        ),
         f"logq_correction belongs to sampled_softmax, not to {config.loss}": config.logq_correction
         and config.loss != "sampled_softmax",
     }

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from scripts.training.batches import Batch
+from scripts.training.config import Device
 
 LONGEST_WAIT = timedelta(days=1)
 """For the first process while it validates, or learns and weighs rules, alone."""
@@ -79,14 +80,14 @@ ALONE = Processes()
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
-    """The processes that torchrun started together, `ALONE` without it: over NCCL, a GPU each, where there are GPUs,
-    over Gloo elsewhere."""
+def joined(device: Device) -> Iterator[Processes]:
+    """The processes that torchrun started together, `ALONE` without it: over NCCL with a GPU each where they train on
+    GPUs, over Gloo elsewhere."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     backend = "gloo"
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         backend = "nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group(backend, timeout=LONGEST_WAIT)

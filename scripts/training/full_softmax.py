@@ -13,23 +13,48 @@ import torch
 from torch import Tensor
 
 ROWS_PER_CHUNK = 256
+LOWEST_LOGARITHM = -80.0
+"""exp of it is still a float32: a batch whose every target is implausible still weighs something."""
 
 
 def full_softmax(
-    states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, *, label_smoothing: float = 0.0, precision: torch.dtype
+    states_TD: Tensor,
+    targets_T: Tensor,
+    items_VD: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    denoise: float = 0.0,
+    precision: torch.dtype,
 ) -> Tensor:
     """Mean over the targets of −log softmax(states · itemsᵀ)[target]; `targets_T` count from 0.
 
     label_smoothing: this share of the target's probability is spread evenly over all V items.
+    denoise: the mean is one weighted by `plausibility`.
     """
-    loss: Tensor = _FullSoftmax.apply(states_TD, targets_T, items_VD, label_smoothing, precision)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    loss: Tensor = _FullSoftmax.apply(states_TD, targets_T, items_VD, label_smoothing, denoise, precision)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return loss
+
+
+def plausibility(logarithms_T: Tensor, denoise: float) -> Tensor:
+    """(T,): how much a target that the model gives the probability p counts: p^denoise, a constant to the gradient.
+
+    Reweighted cross-entropy (Wang et al., "Denoising Implicit Feedback for Recommendation", WSDM 2021): events that
+    came about by chance stay hard to predict, so a model that learns from all alike learns mostly from them.
+    `logarithms_T` are ln p.
+    """
+    return (logarithms_T.detach().clamp(min=LOWEST_LOGARITHM) * denoise).exp()
 
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, smoothing: float, precision: torch.dtype
+        ctx: Any,
+        states_TD: Tensor,
+        targets_T: Tensor,
+        items_VD: Tensor,
+        smoothing: float,
+        denoise: float,
+        precision: torch.dtype,
     ) -> Tensor:
         states_TD, items_VD = states_TD.detach().float(), items_VD.detach().float()
         fast_TD, fast_VD = states_TD.to(precision), items_VD.to(precision)
@@ -37,14 +62,17 @@ class _FullSoftmax(torch.autograd.Function):
         target_T = (states_TD * items_VD[targets_T]).sum(dim=1)
         grad_states_TD = torch.empty_like(states_TD)
         grad_items_VD = torch.zeros_like(items_VD)
-        total = states_TD.new_zeros(())
+        total, total_weight = states_TD.new_zeros(()), states_TD.new_zeros(())
         for start in range(0, len(states_TD), ROWS_PER_CHUNK):
             rows = slice(start, start + ROWS_PER_CHUNK)
             scores_CV = (fast_TD[rows] @ fast_VD.T).float()
             normaliser_C1 = scores_CV.logsumexp(dim=1, keepdim=True)
-            total += (normaliser_C1[:, 0] - (1 - smoothing) * target_T[rows]).sum()
+            loss_C = normaliser_C1[:, 0] - (1 - smoothing) * target_T[rows]
             if smoothing:
-                total -= smoothing * scores_CV.mean(dim=1).sum()
+                loss_C -= smoothing * scores_CV.mean(dim=1)
+            weight_C = plausibility(target_T[rows] - normaliser_C1[:, 0], denoise)
+            total += weight_C @ loss_C
+            total_weight += weight_C.sum()
             # From here on the scores become their own gradient: softmax − wanted distribution.
             scores_CV.sub_(normaliser_C1).exp_()
             if smoothing:
@@ -52,16 +80,16 @@ class _FullSoftmax(torch.autograd.Function):
             places_C1 = targets_T[rows, None]
             scores_CV.scatter_add_(1, places_C1, scores_CV.new_full(places_C1.shape, smoothing - 1))
             fast_CV = scores_CV.to(precision)
-            grad_states_TD[rows] = fast_CV @ fast_VD
-            grad_items_VD += fast_CV.T @ fast_TD[rows]
-        ctx.save_for_backward(grad_states_TD, grad_items_VD)
-        return total / len(states_TD)
+            grad_states_TD[rows] = (fast_CV @ fast_VD) * weight_C[:, None]
+            grad_items_VD += fast_CV.T @ (fast_TD[rows] * weight_C[:, None]).to(precision)
+        ctx.save_for_backward(grad_states_TD, grad_items_VD, total_weight)
+        return total / total_weight
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
-        grad_states_TD, grad_items_VD = ctx.saved_tensors
-        scale = grad / len(grad_states_TD)
-        return grad_states_TD * scale, None, grad_items_VD * scale, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_states_TD, grad_items_VD, total_weight = ctx.saved_tensors
+        scale = grad / total_weight
+        return grad_states_TD * scale, None, grad_items_VD * scale, None, None, None
 
 
 def fast_precision() -> torch.dtype:

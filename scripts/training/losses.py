@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scripts.training.full_softmax import full_softmax
+from scripts.training.full_softmax import full_softmax, plausibility
 
 Loss = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
 
@@ -25,19 +25,35 @@ def cross_entropy(
     items_VD: Tensor,
     *,
     label_smoothing: float = 0.0,
+    denoise: float = 0.0,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part.
 
     label_smoothing: this share of the target's probability is spread evenly over all items.
+    denoise: the mean is one weighted by `plausibility`.
     precision: of the matrix products on a CPU; a GPU goes by autocast.
     """
     if states_TD.device.type == "cpu":
         return full_softmax(
-            states_TD, targets_T - 1, items_VD[1:], label_smoothing=label_smoothing, precision=precision
+            states_TD,
+            targets_T - 1,
+            items_VD[1:],
+            label_smoothing=label_smoothing,
+            denoise=denoise,
+            precision=precision,
         )
     scores_TV = (states_TD @ items_VD[1:].T).float()
-    return F.cross_entropy(scores_TV, targets_T - 1, label_smoothing=label_smoothing)
+    return _softmax_of_scores(scores_TV, targets_T - 1, label_smoothing=label_smoothing, denoise=denoise)
+
+
+def _softmax_of_scores(scores_TV: Tensor, targets_T: Tensor, *, label_smoothing: float, denoise: float) -> Tensor:
+    """`full_softmax` by torch's own operations, which a GPU has the memory for."""
+    if denoise == 0:
+        return F.cross_entropy(scores_TV, targets_T, label_smoothing=label_smoothing)
+    loss_T = F.cross_entropy(scores_TV, targets_T, label_smoothing=label_smoothing, reduction="none")
+    weights_T = plausibility(-F.cross_entropy(scores_TV, targets_T, reduction="none"), denoise)
+    return (weights_T * loss_T).sum() / weights_T.sum()
 
 
 def gbce(
@@ -78,6 +94,17 @@ def attribute_softmax(states_TD: Tensor, shares_TD: Tensor, roots_T: Tensor, vec
     wanted_T = (states_TD * shares_TD).sum(dim=1).float() / roots_T.clamp(min=1)
     loss_T = (states_TD @ vectors_AD.T).float().logsumexp(dim=1) - wanted_T
     return (loss_T * has_values_T).sum() / has_values_T.sum().clamp(min=1)
+
+
+def info_nce(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> Tensor:
+    """Which of B second views belongs to each first one, and the other way round: the mean of both softmaxes over the
+    cosines of all pairs, divided by the temperature (van den Oord et al., 2018; of sequences: CL4SRec, Xie et al., ICDE
+    2022). 0 of a single row, which has nothing to be told from.
+    """
+    cosines_BB = F.normalize(first_BD.float(), dim=1) @ F.normalize(second_BD.float(), dim=1).T
+    own_B = torch.arange(len(first_BD), device=first_BD.device)
+    scores_BB = cosines_BB / temperature
+    return (F.cross_entropy(scores_BB, own_B) + F.cross_entropy(scores_BB.T, own_B)) / 2
 
 
 def _scores(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> tuple[Tensor, Tensor]:

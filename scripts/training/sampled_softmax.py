@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.training.full_softmax import ROWS_PER_CHUNK
+from scripts.training.full_softmax import ROWS_PER_CHUNK, plausibility
 
 
 def sampled_softmax(
@@ -21,6 +21,7 @@ def sampled_softmax(
     *,
     corrections_N: Tensor | None = None,
     label_smoothing: float = 0.0,
+    denoise: float = 0.0,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Mean over the targets of −log softmax(own score, scores of the negatives)[own].
@@ -31,12 +32,13 @@ def sampled_softmax(
     corrections_N: added to the scores of the negatives: −log of how often each was expected to be drawn makes the sum
         over the sample an unbiased estimate of that over the catalogue (Bengio & Senécal, 2008).
     label_smoothing: this share of the target's probability is spread evenly over it and its negatives.
+    denoise: the mean is one weighted by `plausibility`, of the probability among the negatives.
     precision: of the matrix products.
     """
     if corrections_N is None:
         corrections_N = items_UD.new_zeros(len(negatives_N))
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        states_TD, targets_T, items_UD, negatives_N, corrections_N, label_smoothing, precision
+        states_TD, targets_T, items_UD, negatives_N, corrections_N, label_smoothing, denoise, precision
     )
     return loss
 
@@ -51,6 +53,7 @@ class _SampledSoftmax(torch.autograd.Function):
         negatives_N: Tensor,
         corrections_N: Tensor,
         smoothing: float,
+        denoise: float,
         precision: torch.dtype,
     ) -> Tensor:
         states_TD, items_UD = states_TD.detach().float(), items_UD.detach().float()
@@ -64,7 +67,7 @@ class _SampledSoftmax(torch.autograd.Function):
         grad_own_T = torch.empty_like(own_T)
         grad_states_TD = torch.empty_like(states_TD)
         grad_negatives_ND = torch.zeros_like(negatives_ND)
-        total = states_TD.new_zeros(())
+        total, total_weight = states_TD.new_zeros(()), states_TD.new_zeros(())
         rows_per_chunk = ROWS_PER_CHUNK if states_TD.device.type == "cpu" else len(states_TD)
         for start in range(0, len(states_TD), rows_per_chunk):
             rows = slice(start, start + rows_per_chunk)
@@ -74,30 +77,34 @@ class _SampledSoftmax(torch.autograd.Function):
             which, negative = (targets_T[rows][colliding, None] == negatives_N).nonzero(as_tuple=True)
             scores_CN[colliding[which], negative] = -math.inf
             normaliser_C = torch.logaddexp(scores_CN.logsumexp(dim=1), own_T[rows])
-            total += (normaliser_C - (1 - smoothing) * own_T[rows]).sum()
+            loss_C = normaliser_C - (1 - smoothing) * own_T[rows]
+            weight_C = plausibility(own_T[rows] - normaliser_C, denoise)
             grad_own_T[rows] = (own_T[rows] - normaliser_C).exp_() - (1 - smoothing)
             if smoothing:
                 is_left_out_CN = scores_CN == -math.inf
                 evenly_C = smoothing / (1 + (~is_left_out_CN).sum(dim=1))
                 even_sum_C = own_T[rows] + scores_CN.masked_fill(is_left_out_CN, 0).sum(dim=1)
-                total -= (evenly_C * even_sum_C).sum()
+                loss_C -= evenly_C * even_sum_C
                 grad_own_T[rows] -= evenly_C
+            grad_own_T[rows] *= weight_C
+            total += weight_C @ loss_C
+            total_weight += weight_C.sum()
             # From here on the scores become their own gradient: softmax − wanted distribution.
             scores_CN.sub_(normaliser_C[:, None]).exp_()
             if smoothing:
                 scores_CN.sub_(evenly_C[:, None].expand_as(scores_CN).masked_fill(is_left_out_CN, 0))
             fast_CN = scores_CN.to(precision)
-            grad_states_TD[rows] = fast_CN @ fast_ND
-            grad_negatives_ND += fast_CN.T @ fast_TD[rows]
+            grad_states_TD[rows] = (fast_CN @ fast_ND) * weight_C[:, None]
+            grad_negatives_ND += fast_CN.T @ (fast_TD[rows] * weight_C[:, None]).to(precision)
         grad_states_TD.addcmul_(grad_own_T[:, None], own_TD)
         grad_items_UD = torch.zeros_like(items_UD)
         grad_items_UD.index_add_(0, negatives_N, grad_negatives_ND)
         grad_items_UD.index_add_(0, targets_T, grad_own_T[:, None] * states_TD)
-        ctx.save_for_backward(grad_states_TD, grad_items_UD)
-        return total / len(states_TD)
+        ctx.save_for_backward(grad_states_TD, grad_items_UD, total_weight)
+        return total / total_weight
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_states_TD, grad_items_UD = ctx.saved_tensors
-        scale = grad / len(grad_states_TD)
-        return grad_states_TD * scale, None, grad_items_UD * scale, None, None, None, None
+        grad_states_TD, grad_items_UD, total_weight = ctx.saved_tensors
+        scale = grad / total_weight
+        return grad_states_TD * scale, None, grad_items_UD * scale, None, None, None, None, None

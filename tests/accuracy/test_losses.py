@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from scripts.training.losses import attribute_softmax, cross_entropy, gbce
+from scripts.training.losses import _softmax_of_scores, attribute_softmax, cross_entropy, gbce, info_nce
 from scripts.training.negatives import NegativeSampler, NegativeSource
 from scripts.training.sampled_softmax import sampled_softmax
 
@@ -189,3 +190,58 @@ def test_attribute_softmax_wants_each_value_of_the_next_item_alike() -> None:
 def test_targets_without_attributes_alone_lose_nothing() -> None:
     loss = attribute_softmax(torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.ones(4, 3))
     assert float(loss) == 0
+
+
+@pytest.mark.parametrize("loss", ["full", "full on a GPU", "sampled"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_implausible_targets_count_by_a_power_of_their_probability(
+    loss: str, smoothing: float, drawn: tuple[Tensor, ...]
+) -> None:
+    """Loss and gradient of Σ wₜ lossₜ / Σ wₜ with wₜ = pₜ^0.5, a constant, by torch's own cross-entropy; p is of the
+    catalogue or of the target beside its negatives."""
+    states, targets, items, negatives = drawn
+    results = []
+    for ours in (True, False):
+        leaves = [states.clone().requires_grad_(), items.clone().requires_grad_()]
+        if not ours:
+            scores = leaves[0] @ leaves[1].T
+            if loss == "sampled":
+                own = scores.gather(1, targets[:, None])
+                others = scores[:, negatives].masked_fill(targets[:, None] == negatives, -math.inf)
+                expected = [plain_losses(row[None], smoothing) for row in torch.cat([own, others], dim=1)]
+                losses, share = (torch.cat(each) for each in zip(*expected, strict=True))
+            else:
+                losses = F.cross_entropy(scores[:, 1:], targets - 1, label_smoothing=smoothing, reduction="none")
+                share = scores[:, 1:].softmax(dim=1).gather(1, targets[:, None] - 1)[:, 0]
+            weights = share.detach() ** 0.5
+            value = (weights * losses).sum() / weights.sum()
+        elif loss == "sampled":
+            value = sampled_softmax(leaves[0], targets, leaves[1], negatives, label_smoothing=smoothing, denoise=0.5)
+        elif loss == "full":
+            value = cross_entropy(leaves[0], targets, leaves[1], label_smoothing=smoothing, denoise=0.5)
+        else:
+            scores = leaves[0] @ leaves[1][1:].T
+            value = _softmax_of_scores(scores, targets - 1, label_smoothing=smoothing, denoise=0.5)
+        (3 * value).backward()
+        results.append([value.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def plain_losses(scores: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Of one target, whose score comes first, beside those that are not left out (−inf): its loss and probability."""
+    eligible = scores[torch.isfinite(scores)][None]
+    first = torch.zeros(1, dtype=torch.int64)
+    loss = F.cross_entropy(eligible, first, label_smoothing=smoothing, reduction="none")
+    return loss, eligible.softmax(dim=1)[:, 0]
+
+
+def test_views_of_a_history_are_told_from_those_of_others() -> None:
+    """By hand: the cosines of (1, 0) and (0, 2) with (3, 0) and (1, 1) are 1, √½ and 0, √½; twice that are scores."""
+    root = math.sqrt(0.5)
+    found = info_nce(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]), temperature=0.5)
+    rows = [[2.0, 2 * root], [0.0, 2 * root]]
+    of_first = sum(math.log(sum(map(math.exp, rows[i]))) - rows[i][i] for i in range(2)) / 2
+    of_second = sum(math.log(sum(math.exp(row[i]) for row in rows)) - rows[i][i] for i in range(2)) / 2
+    assert found.item() == pytest.approx((of_first + of_second) / 2, rel=1e-5)
+    assert info_nce(torch.ones(1, 3), torch.ones(1, 3), temperature=0.5).item() == 0
