@@ -22,6 +22,12 @@ METRICS_ENVIRONMENT = "PROMETHEUS_MULTIPROC_DIR"
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+POSITIONS = (
+    ("1", 1, 1), ("2", 2, 2), ("3", 3, 3), ("4", 4, 4), ("5", 5, 5),
+    ("6-10", 6, 10), ("11-20", 11, 20), ("21-50", 21, 50), ("51+", 51, 100_000),
+)  # fmt: skip
+"""Label, first and last position: few enough for a metric, one by one where it matters."""
+
 request_id: ContextVar[str] = ContextVar("request_id")
 
 
@@ -65,6 +71,18 @@ class Telemetry:
             [*common, "strategy", "reasons", "model_version"],
             registry=own,
         )
+        self._recommended = Counter(
+            "segue_recommended_items",
+            "Items in answers of /recommend, by their position.",
+            [*common, "strategy", "model_version", "position"],
+            registry=own,
+        )
+        self._attributed = Counter(
+            "segue_attributed_events",
+            "Stored events that carry a recommendation id, by what made that list and the item's position in it.",
+            [*common, "strategy", "model_version", "event_type", "position"],
+            registry=own,
+        )
         self._reloads = Counter(
             "segue_model_reloads", "Tries to load a model version, per worker.", [*common, "outcome"], registry=own
         )
@@ -102,6 +120,17 @@ class Telemetry:
 
     def recommendation(self, strategy: str, reasons: Sequence[str], model_version: str | None) -> None:
         self._child(self._recommendations, strategy, "+".join(reasons), model_version or "").inc()
+
+    def recommended(self, strategy: str, model_version: str | None, first_position: int, last_position: int) -> None:
+        """One answer's items, from position to position."""
+        for label, first, last in POSITIONS:
+            amount = min(last, last_position) - max(first, first_position) + 1
+            if amount > 0:
+                self._child(self._recommended, strategy, model_version or "", label).inc(amount)
+
+    def attributed(self, strategy: str, model_version: str, event_type: str, position: int | None) -> None:
+        label = next((label for label, first, last in POSITIONS if position and first <= position <= last), "")
+        self._child(self._attributed, strategy, model_version, event_type, label).inc()
 
     def reload(self, version: str, error: str | None, seconds: float) -> None:
         """A `ReloadListener` of the model registry."""

@@ -21,12 +21,15 @@ from app.api.security import JSON, NDJSON, read_body
 from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import Fault, InvalidRequest, PayloadTooLarge, ProblemCode
+from app.recommender.attribution import Origins
 from app.state.history import AppendOutcome, Event, Owner
 from app.telemetry import Telemetry
 from app.times import TimestampOutOfRange
 
 TURN = 200
 """After so many events of a large batch other requests have their turn: ten thousand take a fifth of a second."""
+COUNTED = (AppendOutcome.ACCEPTED, AppendOutcome.NOT_STORED)
+"""Not those that were sent again."""
 _UNMAPPED = EventType(index=0)
 _WARNINGS = {
     "not_idempotent": "Without event_id and timestamp, sending these events again stores them again.",
@@ -46,6 +49,8 @@ class Models(Protocol):
     @property
     def event_types(self) -> Mapping[str, EventType]: ...
 
+    def versions(self) -> list[str]: ...
+
 
 @dataclass(slots=True)
 class Batch:
@@ -60,6 +65,7 @@ def router(
     history: Appends, models: Models, telemetry: Telemetry, *, max_events: int, max_future_seconds: int
 ) -> APIRouter:
     routes = APIRouter(tags=["events"], route_class=DirectRoute)
+    origins = Origins(models.versions)
     array = {"type": "array", "items": reference(EventBody), "maxItems": max_events}
     one_or_many = {"anyOf": [reference(EventBody), array, reference(EventBatch)]}
     lines = {"type": "string", "description": "One event object a line."}
@@ -81,11 +87,11 @@ def router(
             raise PayloadTooLarge(
                 f"The batch has {len(found)} events, at most {max_events} are taken; send it in parts."
             )
-        live = models.live
+        live, event_types = models.live, models.event_types
         batch = await check(
             found,
             base,
-            event_types=models.event_types,
+            event_types=event_types,
             now_us=time.time_ns() // 1000,
             max_future_us=max_future_seconds * 1_000_000,
         )
@@ -98,6 +104,10 @@ def router(
         counts = {outcome: outcomes.count(outcome) for outcome in AppendOutcome}
         for outcome, count in counts.items():
             telemetry.events(outcome, count)
+        for event, outcome in zip(batch.events, outcomes, strict=True):
+            if event.recommendation_id is not None and outcome in COUNTED:
+                event_type = event.event_type if event.event_type in event_types else "other"
+                telemetry.attributed(*origins.of(event.recommendation_id), event_type, event.position)
         answer = {
             "accepted": counts[AppendOutcome.ACCEPTED] + counts[AppendOutcome.NOT_STORED],
             "duplicates": counts[AppendOutcome.DUPLICATE],

@@ -52,6 +52,8 @@ def count(answer: Recommendation, telemetry: Telemetry) -> None:
     if answer.degraded:
         telemetry.store_error()
     telemetry.recommendation(answer.strategy, answer.reasons, answer.model_version)
+    if answer.items:
+        telemetry.recommended(answer.strategy, answer.model_version, answer.items[0].rank, answer.items[-1].rank)
 
 
 def to_request(body: RecommendBody) -> RecommendationRequest:

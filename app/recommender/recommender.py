@@ -1,7 +1,6 @@
 """From one request to ranked items: read the history, decide what may come, rank, rerank, decode."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError, StoreUnavailable
 from app.ranking.batching import MAX_SCORES, Batcher
+from app.recommender.attribution import new_recommendation_id
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import make_plan
 from app.recommender.popular import Counters, KeptWeights, rank_popular
@@ -141,7 +141,7 @@ class Recommender:
         if len(ranked.items) < request.k:
             reasons = (*reasons, Reason.SHORT_CATALOGUE)
         recommendation = Recommendation(
-            recommendation_id="rec_" + secrets.token_urlsafe(12),
+            recommendation_id=new_recommendation_id(ranked.strategy, live.version if live is not None else None),
             strategy=ranked.strategy,
             degraded=Reason.STORE_UNAVAILABLE in reasons,
             reasons=reasons,

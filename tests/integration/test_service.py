@@ -102,6 +102,42 @@ def test_unknown_user_gets_what_is_popular(client: Client) -> None:
     assert [item["item_id"] for item in body["items"]] == ["i9", "i8"]
 
 
+def test_events_are_counted_by_version_strategy_and_position_of_the_list_they_go_back_to(
+    folder: Path, valkey_url: str
+) -> None:
+    with serving(folder, redis_url=valkey_url, workers=2) as client:
+        post_event(client, "u", "i5")
+        by_model = client.post("/recommend", json={"user_id": "u", "k": 7}).json()
+        by_count = client.post("/recommend", json={"user_id": "nobody", "k": 1}).json()
+        click = {"user_id": "u", "item_id": by_model["items"][1]["item_id"], "event_type": "view", "position": 2}
+        events = [
+            {**click, "recommendation_id": by_model["recommendation_id"], "event_id": "1"},
+            {**click, "recommendation_id": by_count["recommendation_id"], "event_id": "2", "event_type": "impression"},
+            {**click, "recommendation_id": by_model["recommendation_id"], "event_id": "3", "event_type": "made_up"},
+            {**click, "recommendation_id": "somebody's own", "event_id": "4"},
+            {**click, "event_id": "5"},
+        ]
+        for _ in range(2):  # the second time they are duplicates
+            assert client.post("/events", json=events).status_code == 200
+        version = client.get("/models").json()["live"]["model_version"]
+        page = client.get("/metrics").text
+        counted = sorted(line for line in page.splitlines() if line.startswith("segue_attributed_events_total"))
+        assert counted == [
+            f'segue_attributed_events_total{{event_type="{event_type}",model_version="{of}",'
+            f'namespace="default",position="2",strategy="{strategy}"}} 1.0'
+            for event_type, of, strategy in (
+                ("impression", version, "popular"),
+                ("other", version, "model"),
+                ("view", version, "model"),
+                ("view", "unknown", "unknown"),
+            )
+        ]
+        labels = f'model_version="{version}",namespace="default"'
+        for position, strategy, number in (("2", "model", "1.0"), ("6-10", "model", "2.0"), ("1", "popular", "1.0")):
+            place = f'{labels},position="{position}",strategy="{strategy}"'
+            assert f"segue_recommended_items_total{{{place}}} {number}" in page
+
+
 def test_what_trends_now_is_shown_to_new_users_who_leave_it_with_their_first_event(
     folder: Path, valkey_url: str
 ) -> None:

@@ -45,6 +45,27 @@ def test_every_metric_carries_the_namespace() -> None:
     assert bucket.format("0.002", "1.0") in lines
 
 
+def test_positions_of_answers_and_events_fall_into_the_same_ranges() -> None:
+    telemetry = Telemetry("default")
+    telemetry.recommended("model", "v1", 1, 12)
+    telemetry.recommended("model", "v1", 13, 60)  # the next page
+    for position in (1, 10, 11, 100_000, None):
+        telemetry.attributed("model", "v1", "click", position)
+    counted = {
+        line.partition("{")[0]: {}  # type: ignore[var-annotated]
+        for line in telemetry.render().decode().splitlines()
+        if line.startswith(("segue_recommended", "segue_attributed"))
+    }
+    for line in telemetry.render().decode().splitlines():
+        name = line.partition("{")[0]
+        if name in counted:
+            counted[name][line.split('position="')[1].partition('"')[0]] = float(line.rpartition(" ")[2])
+    assert counted["segue_recommended_items_total"] == {
+        "1": 1, "2": 1, "3": 1, "4": 1, "5": 1, "6-10": 5, "11-20": 10, "21-50": 30, "51+": 10,
+    }  # fmt: skip
+    assert counted["segue_attributed_events_total"] == {"1": 1, "6-10": 1, "11-20": 1, "51+": 1, "": 1}
+
+
 def test_gauge_follows_the_live_version_and_stays_with_it_when_another_fails() -> None:
     telemetry = Telemetry("default")
     telemetry.reload("v1", None, 0.1)
