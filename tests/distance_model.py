@@ -1,4 +1,4 @@
-"""An artifact whose ranking anyone can compute by eye: the score of item i is −|i − newest item|.
+"""An artifact whose ranking anyone can compute by eye: the score of item i is −|i − newest item|. It is of format 1.
 
 With `clock=True` the graph also declares `timestamps_ms` and `event_types`: the score then loses 100 for every item but
 the newest where the newest timestamp is 0, and rises by the newest event type for item 1.
@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.artifacts.manifest import (
     ATTRIBUTES_FILE,
-    FORMAT_VERSION,
     GRAPH_FILE,
     POPULARITY_FILE,
     VOCABULARY_FILE,
@@ -94,7 +93,8 @@ def write_distance_graph(path: Path, num_items: int, *, clock: bool = False) -> 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, path)
-    return Graph(inputs=("items", "k", "adjust", *extra))  # type: ignore[arg-type]  # literals from a list
+    inputs = ("items", "k", "adjust", *extra)
+    return Graph(inputs=inputs, outputs=("item_indices", "scores"))  # type: ignore[arg-type]  # literals from a list
 
 
 def write_distance_artifact(
@@ -135,7 +135,7 @@ def write_distance_artifact(
             )
         )
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=1,
         model_version=version,
         created_at="2026-01-01T00:00:00Z",
         git_commit=None,

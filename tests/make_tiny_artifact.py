@@ -30,6 +30,7 @@ CONFIG = TrainingConfig(
     dropout=0.0,
     learning_rate=5e-3,
     batch_tokens=512,
+    attributes="embedding",
     max_epochs=12,
     warmup_steps=20,
     device="cpu",

@@ -13,15 +13,34 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from app.errors import ArtifactError
 
-FORMAT_VERSION = 1
-READABLE_FORMATS = (1,)
+FORMAT_VERSION = 2
+READABLE_FORMATS = (1, 2)
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 VOCABULARY_FILE = "vocabulary.json"
 ATTRIBUTES_FILE = "attributes.jsonl"
 POPULARITY_FILE = "popularity.npy"
+ATTRIBUTE_VECTORS_FILE = "attribute_vectors.npy"
+ATTRIBUTE_VALUES_FILE = "attribute_values.json"
+TABLE_FILES = {
+    "item_vectors": "item_vectors.npy",
+    "rule_items": "rule_items.npy",
+    "rule_weights": "rule_weights.npy",
+}
+"""Graph inputs that are tables by item index, read from files beside the graph."""
 
-GraphInput = Literal["items", "k", "adjust", "timestamps_ms", "event_types"]
+GraphInput = Literal[
+    "items",
+    "k",
+    "adjust",
+    "item_vectors",
+    "rule_items",
+    "rule_weights",
+    "timestamps_ms",
+    "event_types",
+    "target_type",
+]
+GraphOutput = Literal["item_indices", "scores", "states"]
 VERSION_PATTERN = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 
 
@@ -71,22 +90,36 @@ DEFAULT_EVENT_TYPES: dict[str, EventType] = {
 
 
 class Graph(_Frozen):
-    """Named inputs and outputs of `model.onnx`.
+    """Named inputs and outputs of `model.onnx`. B rows, L columns, V = items + 1, D numbers an item, N rules an item.
 
-    inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32
-    (B, num_items + 1); where declared `timestamps_ms` and `event_types`, int64 (B, L), 0 where `items` is 0.
-    outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index.
+    inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32 (B, V); from
+    format 2 on the tables of `TABLE_FILES`: `item_vectors` float32 (V, D) and, where the model is mixed with rules,
+    `rule_items` int32 (V, N) and `rule_weights` float32 (V, N); where declared `timestamps_ms` and `event_types`,
+    int64 (B, L), 0 where `items` is 0, and `target_type` int64 (B,), 0 for any type.
+    outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index;
+    from format 2 on `states` float32 (B, D), whose inner products with the item vectors are the attention's scores.
     """
 
     inputs: tuple[GraphInput, ...]
-    outputs: tuple[Literal["item_indices"], Literal["scores"]] = ("item_indices", "scores")
+    outputs: tuple[GraphOutput, ...] = ("item_indices", "scores", "states")
 
     @model_validator(mode="after")
-    def _has_the_inputs_serving_needs(self) -> "Graph":
-        missing = {"items", "k", "adjust"} - set(self.inputs)
-        if missing:
-            raise ValueError(f"inputs lack {sorted(missing)}")
+    def _has_what_serving_needs(self) -> "Graph":
+        for kind, names, needed in (
+            ("inputs", self.inputs, {"items", "k", "adjust"}),
+            ("outputs", self.outputs, {"item_indices", "scores"}),
+        ):
+            missing = needed - set(names)
+            if missing:
+                raise ValueError(f"{kind} lack {sorted(missing)}")
+        if ("rule_items" in self.inputs) != ("rule_weights" in self.inputs):
+            raise ValueError("rule_items and rule_weights belong together")
         return self
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Those of the inputs that are read from files."""
+        return tuple(name for name in self.inputs if name in TABLE_FILES)
 
 
 class ReferenceCase(_Frozen):
@@ -95,6 +128,7 @@ class ReferenceCase(_Frozen):
     items: tuple[int, ...]
     timestamps_ms: tuple[int, ...]
     event_types: tuple[int, ...]
+    target_type: int = 0
     item_indices: tuple[int, ...]
     scores: tuple[float, ...]
 
@@ -130,6 +164,12 @@ class Manifest(_Frozen):
     score_tolerance: float = Field(gt=0, lt=math.inf)
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
+    @model_validator(mode="after")
+    def _has_what_its_format_needs(self) -> "Manifest":
+        if self.format_version == 2 and not ("item_vectors" in self.graph.inputs and "states" in self.graph.outputs):
+            raise ValueError("a graph of format 2 has the input item_vectors and the output states")
+        return self
+
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
@@ -151,7 +191,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ArtifactError(f"{path} is not a manifest of format {FORMAT_VERSION}: {place}: {first['msg']}") from error
+        raise ArtifactError(
+            f"{path} is not a manifest of format {' or '.join(map(str, READABLE_FORMATS))}: {place}: {first['msg']}"
+        ) from error
     if manifest.format_version not in READABLE_FORMATS:
         raise ArtifactError(
             f"{path} has format_version {manifest.format_version}; this service reads {list(READABLE_FORMATS)}: "
@@ -168,7 +210,10 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         ArtifactError: a required file is not listed, or a listed one is missing or has other content.
     """
-    required = {GRAPH_FILE, VOCABULARY_FILE, ATTRIBUTES_FILE, POPULARITY_FILE}
+    tables = {TABLE_FILES[name] for name in manifest.graph.tables}
+    required = {GRAPH_FILE, VOCABULARY_FILE, ATTRIBUTES_FILE, POPULARITY_FILE, *tables}
+    if ATTRIBUTE_VECTORS_FILE in manifest.files:
+        required.add(ATTRIBUTE_VALUES_FILE)
     if not required <= manifest.files.keys():
         raise ArtifactError(f"{folder.name}: the manifest lists no {sorted(required - manifest.files.keys())}")
     for name, expected in manifest.files.items():

@@ -25,6 +25,7 @@ from app.artifacts.manifest import (
     read_manifest,
     verify_files,
 )
+from app.artifacts.tables import AttributeVectors, read_attribute_vectors, read_tables
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
 from app.errors import ArtifactError, DeviceUnavailable
 from app.ranking.exact import Device, ExactRanker
@@ -46,6 +47,8 @@ class LiveModel:
     attributes: ItemAttributes
     popularity: NDArray[np.int64]
     ranker: Ranker
+    attribute_vectors: AttributeVectors | None = None
+    """For items that training never saw; None where the model has learnt nothing about attributes."""
 
     @property
     def version(self) -> str:
@@ -86,9 +89,11 @@ def load_model(folder: Path, *, history_cap: int, device: Device = "cpu", intra_
             inputs=manifest.graph.inputs,
             num_items=manifest.num_items,
             max_length=manifest.max_length,
+            tables=read_tables(folder, manifest),
             device=device,
             intra_op_threads=intra_op_threads,
         )
+        attribute_vectors = read_attribute_vectors(folder, manifest)
     except (ArtifactError, DeviceUnavailable):
         raise
     except (
@@ -106,7 +111,7 @@ def load_model(folder: Path, *, history_cap: int, device: Device = "cpu", intra_
             f"{folder.name}: the graph has inputs and outputs {found}, the manifest declares {declared}"
         )
     replay_reference_cases(manifest, ranker)
-    return LiveModel(manifest, vocabulary, attributes, popularity, ranker)
+    return LiveModel(manifest, vocabulary, attributes, popularity, ranker, attribute_vectors)
 
 
 def replay_reference_cases(manifest: Manifest, ranker: Ranker) -> None:
@@ -119,7 +124,7 @@ def replay_reference_cases(manifest: Manifest, ranker: Ranker) -> None:
         ArtifactError: the first case that ranks otherwise.
     """
     cases = manifest.reference_cases
-    sequences = [ItemSequence(case.items, case.timestamps_ms, case.event_types) for case in cases]
+    sequences = [ItemSequence(case.items, case.timestamps_ms, case.event_types, case.target_type) for case in cases]
     longest = max(len(case.item_indices) for case in cases)
     try:
         alone = [

@@ -1,6 +1,10 @@
-"""Exact ranking: onnxruntime scores the whole catalogue and takes the top k inside the graph."""
+"""Exact ranking: onnxruntime scores the whole catalogue and takes the top k inside the graph.
 
-from collections.abc import Sequence
+Shapes: B batch, L length, V catalogue with padding (row or column = item index), D embedding.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 from app.errors import DeviceUnavailable
 from app.ranking.ranker import ItemSequence, Ranking
 
+_ONE = np.ones(1, dtype=np.int64)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Device = Literal["cpu", "cuda"]
 
@@ -25,6 +30,10 @@ def require_device(device: Device) -> None:
         )
 
 
+Tables = Mapping[str, NDArray[Any]]
+"""Tables by item index that the graph takes as inputs, under the names of `app.artifacts.manifest.TABLE_FILES`."""
+
+
 class ExactRanker:
     """Runs a `model.onnx` whose named inputs and outputs are those of `app.artifacts.manifest.Graph`."""
 
@@ -35,10 +44,14 @@ class ExactRanker:
         inputs: Sequence[str],
         num_items: int,
         max_length: int,
+        tables: Tables | None = None,
         device: Device = "cpu",
         intra_op_threads: int = 1,
     ) -> None:
-        """Raises DeviceUnavailable, or whatever onnxruntime raises for a file that it cannot load."""
+        """tables: none for a graph that holds them itself; they are used where they lie, mapped files without a copy.
+
+        Raises DeviceUnavailable, or whatever onnxruntime raises for a file that it cannot load.
+        """
         require_device(device)
         if device == "cuda":
             ort.preload_dlls()  # CUDA's libraries may come from pip's nvidia packages, where the loader doesn't look
@@ -56,18 +69,53 @@ class ExactRanker:
                 "onnxruntime has CUDAExecutionProvider but could not start it; its log names the library"
             )
         self._inputs = frozenset(inputs)
-        self._num_items = num_items
         self._max_length = max_length
-        self._nothing_hidden = np.zeros((1, num_items + 1), dtype=np.float32)
+        self._device: Device = device
+        self._num_items = num_items
+        self._set_tables(tables or {})
+
+    def with_tables(self, tables: Tables) -> "ExactRanker":
+        """The same graph with other tables: other rules, or rows appended for items that training never saw.
+
+        The graph is shared and nothing is loaded; a ranker that is in use goes on with the tables that it has.
+
+        Raises:
+            ValueError: other tables than this ranker has, or tables of different lengths.
+        """
+        if tables.keys() != self._tables.keys():
+            raise ValueError(f"tables {sorted(self._tables)} are expected, found {sorted(tables)}")
+        other = copy.copy(self)
+        other._num_items = len(next(iter(tables.values()))) - 1
+        other._set_tables(tables)
+        return other
+
+    def _set_tables(self, tables: Tables) -> None:
+        for name, table in tables.items():
+            if len(table) != self._num_items + 1:
+                raise ValueError(
+                    f"{name} has {len(table)} rows, expected one for each of {self._num_items + 1} indices"
+                )
+        self._tables = dict(tables)
+        # Wrapped once: onnxruntime reads the memory where it is, and on a GPU the table is copied there only now.
+        self._table_values = {
+            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(table), self._device, 0)
+            for name, table in tables.items()
+        }
+        # A graph of format 2 adds whatever can be broadcast to the scores; one of format 1 declares the width.
+        self._nothing_hidden = np.zeros((1, 1 if tables else self._num_items + 1), dtype=np.float32)
 
     @property
     def num_items(self) -> int:
         return self._num_items
 
     @property
+    def tables(self) -> Tables:
+        return self._tables
+
+    @property
     def item_vectors(self) -> NDArray[np.float32] | None:
-        """None: they are inside the graph."""
-        return None
+        """See `Ranker.item_vectors`; None where they are inside the graph (format 1)."""
+        return self._tables.get("item_vectors")
 
     @property
     def graph_inputs(self) -> frozenset[str]:
@@ -83,20 +131,32 @@ class ExactRanker:
         self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
     ) -> list[Ranking]:
         if adjust_BV is None:
-            adjust_BV = (
-                self._nothing_hidden if len(sequences) == 1 else np.repeat(self._nothing_hidden, len(sequences), axis=0)
-            )
+            adjust_BV = np.repeat(self._nothing_hidden, len(sequences), axis=0)
         feed: dict[str, Any] = {
-            "items": self._padded([sequence.items for sequence in sequences]),
             "k": np.array([min(k, self._num_items)], dtype=np.int64),
             "adjust": adjust_BV,
+            **self._sequence_feed(sequences),
         }
+        indices_BK, scores_BK = self._session.run(("item_indices", "scores"), feed)
+        return [_eligible(indices, scores) for indices, scores in zip(indices_BK, scores_BK, strict=True)]
+
+    def states(self, sequences: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        """float32 (B, D): what the item vectors are multiplied with for the attention's scores. Format 2 only."""
+        # Inputs that this output does not depend on have to be given all the same.
+        feed = {"k": _ONE, "adjust": np.repeat(self._nothing_hidden, len(sequences), axis=0)}
+        states_BD: NDArray[np.float32]
+        (states_BD,) = self._session.run(("states",), feed | self._sequence_feed(sequences))
+        return states_BD
+
+    def _sequence_feed(self, sequences: Sequence[ItemSequence]) -> dict[str, Any]:
+        feed: dict[str, Any] = {"items": self._padded([sequence.items for sequence in sequences]), **self._table_values}
         if "timestamps_ms" in self._inputs:
             feed["timestamps_ms"] = self._padded([sequence.timestamps_ms for sequence in sequences])
         if "event_types" in self._inputs:
             feed["event_types"] = self._padded([sequence.event_types for sequence in sequences])
-        indices_BK, scores_BK = self._session.run(("item_indices", "scores"), feed)
-        return [_eligible(indices, scores) for indices, scores in zip(indices_BK, scores_BK, strict=True)]
+        if "target_type" in self._inputs:
+            feed["target_type"] = np.array([sequence.target_type for sequence in sequences], dtype=np.int64)
+        return feed
 
     def score(self, sequences: Sequence[ItemSequence], item_indices_C: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Ranker.score`. The graph ranks the whole catalogue with all other items hidden."""

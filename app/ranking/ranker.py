@@ -13,12 +13,14 @@ class ItemSequence:
     """What the model reads of one history, oldest first.
 
     The three lists have one length. `items` holds item indices (1…num_items), `timestamps_ms` epoch milliseconds,
-    `event_types` the indices that the manifest's event-type map gives.
+    `event_types` the indices that the manifest's event-type map gives. `target_type` is such an index as well: the kind
+    of event that is to be predicted, where the model tells them apart; 0: any.
     """
 
     items: Sequence[int]
     timestamps_ms: Sequence[int]
     event_types: Sequence[int]
+    target_type: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,14 @@ import numpy as np
 import orjson
 
 from app.artifacts.manifest import (
+    ATTRIBUTE_VALUES_FILE,
+    ATTRIBUTE_VECTORS_FILE,
     ATTRIBUTES_FILE,
     FORMAT_VERSION,
     GRAPH_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
+    TABLE_FILES,
     VOCABULARY_FILE,
     Manifest,
     Metrics,
@@ -29,15 +32,17 @@ from app.artifacts.manifest import (
 )
 from app.artifacts.registry import load_model
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
+from scripts.training.attributes import learn_attribute_values
+from scripts.training.fusion import FusedModel
 from scripts.training.graph import (
-    GRAPH,
     ExportError,
     check_parity,
     export_graph,
+    graph_of,
     random_history,
     score_all_positions,
+    tables_of,
 )
-from scripts.training.model import NextItemModel
 from scripts.training.run_folder import (
     BEST_FILE,
     EVALUATION_FILE,
@@ -51,7 +56,7 @@ SCORE_TOLERANCE = 1e-3
 REFERENCE_TOP = 10
 
 
-def reference_cases(model: NextItemModel) -> tuple[ReferenceCase, ...]:
+def reference_cases(model: FusedModel) -> tuple[ReferenceCase, ...]:
     """Synthetic histories of typical and extreme lengths with the ranking that torch computes for them."""
     rng = np.random.default_rng(1)
     num_items, max_length = model.config.num_items, model.config.max_length
@@ -66,6 +71,7 @@ def reference_cases(model: NextItemModel) -> tuple[ReferenceCase, ...]:
                 items=tuple(history.items),
                 timestamps_ms=tuple(history.timestamps_ms),
                 event_types=tuple(history.event_types),
+                target_type=history.target_type,
                 item_indices=tuple(best.tolist()),
                 scores=tuple(scores_V[best].tolist()),
             )
@@ -89,6 +95,7 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None) -> Pat
         unnamed.mkdir()
         export_graph(run.model, unnamed / GRAPH_FILE)
         check_parity(run.model, unnamed / GRAPH_FILE)
+        _write_tables(run.model, unnamed)
         _write_catalogue(run, unnamed)
         for source, name in ((EVALUATION_FILE, "report.json"), (REPORT_FILE, "report.html")):
             if metrics is not None and (run.folder / source).is_file():
@@ -111,10 +118,21 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None) -> Pat
     return finished
 
 
+def _write_tables(model: FusedModel, folder: Path) -> None:
+    for name, table in tables_of(model).items():
+        np.save(folder / TABLE_FILES[name], table, allow_pickle=False)
+    vectors_AD = model.attention.attribute_vectors()
+    if vectors_AD is not None:
+        np.save(folder / ATTRIBUTE_VECTORS_FILE, vectors_AD.detach().float().cpu().numpy(), allow_pickle=False)
+
+
 def _write_catalogue(run: Run, folder: Path) -> None:
     data = run.data
     ItemVocabulary(data.item_ids).write(folder / VOCABULARY_FILE)
     ItemAttributes.write(folder / ATTRIBUTES_FILE, data.attributes)
+    if run.model.attention.attribute_vectors() is not None:
+        values = learn_attribute_values(data.attributes)
+        (folder / ATTRIBUTE_VALUES_FILE).write_bytes(orjson.dumps(values.labels))
     learnt_from = data.everything if run.refit else data.train
     np.save(folder / POPULARITY_FILE, learnt_from.item_counts(data.num_items), allow_pickle=False)
 
@@ -128,10 +146,10 @@ def _manifest(run: Run, version: str, now: datetime, metrics: Metrics | None, fi
         git_commit=_git_commit(),
         num_items=data.num_items,
         max_length=run.model.config.max_length,
-        graph=GRAPH,
+        graph=graph_of(run.model),
         event_types=data.event_types,
         exclude_seen=data.exclude_seen,
-        time_use="none",
+        time_use="intervals" if "timestamps_ms" in run.model.config.context_inputs else "none",
         model=dataclasses.asdict(run.model.config),
         preprocessing={
             "name": data.name,

@@ -8,26 +8,26 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.artifacts.manifest import Graph
+from app.artifacts.manifest import Graph, GraphInput
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.model import NextItemModel
-from scripts.training.scorer import pad_items
+from scripts.training.fusion import FusedModel, RuleTensors
+from scripts.training.model import Context
+from scripts.training.scorer import context_of, pad_items
 
-GRAPH = Graph(inputs=("items", "k", "adjust"))
 OPSET = 20
-INLINE_WEIGHTS_LIMIT = 2**30
-"""Bytes of weights that `model.onnx` holds itself (the format stops at 2 GiB); more go to a file beside it."""
 PARITY_TOLERANCE = 1e-4
 """Largest difference between a score of the graph and of the model on the machine that exports, per unit of the largest
 score (at least 1)."""
+
+RANDOM_EVENT_TYPES = 3
 
 
 class ExportError(Exception):
@@ -37,39 +37,83 @@ class ExportError(Exception):
 class RankingGraph(nn.Module):
     """What becomes `model.onnx`: see `app.artifacts.manifest.Graph` for names, types and order."""
 
-    def __init__(self, model: NextItemModel) -> None:
+    def __init__(self, model: FusedModel) -> None:
         super().__init__()
         self.model = model
-        self.item_vectors: Tensor
-        self.register_buffer("item_vectors", model.item_vectors().detach())
 
-    def forward(self, items: Tensor, k: Tensor, adjust: Tensor) -> tuple[Tensor, Tensor]:
-        scores_BV = self.model.next_scores(items, self.item_vectors) + adjust
+    def forward(
+        self,
+        items: Tensor,
+        k: Tensor,
+        adjust: Tensor,
+        item_vectors: Tensor,
+        rule_items: Tensor | None = None,
+        rule_weights: Tensor | None = None,
+        timestamps_ms: Tensor | None = None,
+        event_types: Tensor | None = None,
+        target_type: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        context = Context(timestamps_ms, event_types, target_type)
+        states_BD = self.model.attention.last_state(items, item_vectors, context)
+        rules = None if rule_items is None or rule_weights is None else RuleTensors(rule_items, rule_weights)
+        scores_BV = self.model.fused_scores(states_BD, items, item_vectors, rules)
         # Not int(…): the exporter would try to look at the value.
         num_ranks = cast(int, k[0].item())
         # What the exporter must know of a size that it cannot see.
         torch._check(num_ranks >= 1)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         torch._check(num_ranks <= scores_BV.shape[1])  # type: ignore[no-untyped-call]  # as above
-        top = torch.topk(scores_BV, num_ranks, dim=1)
-        return top.indices, top.values
+        top = torch.topk(scores_BV + adjust, num_ranks, dim=1)
+        return top.indices, top.values, states_BD
 
 
-def export_graph(model: NextItemModel, path: Path) -> None:
-    """Write the ONNX graph of a model: any batch size, any length up to `max_length`, any k up to num_items."""
+def graph_of(model: FusedModel) -> Graph:
+    """The inputs and outputs that a model's graph has."""
+    rules: tuple[GraphInput, ...] = ("rule_items", "rule_weights") if model.rules is not None else ()
+    return Graph(inputs=("items", "k", "adjust", "item_vectors", *rules, *model.config.context_inputs))
+
+
+def tables_of(model: FusedModel) -> dict[str, NDArray[Any]]:
+    """What the graph reads as tables: see `app.artifacts.manifest.TABLE_FILES`."""
+    tables = {"item_vectors": model.item_vectors().detach().float().cpu().numpy()}
+    if model.rules is not None:
+        tables |= {
+            "rule_items": model.rules.items_VN.cpu().numpy(),
+            "rule_weights": model.rules.weights_VN.cpu().numpy(),
+        }
+    return tables
+
+
+def export_graph(model: FusedModel, path: Path) -> None:
+    """Write the ONNX graph of a model: any batch size, any length up to `max_length`, any k up to the number of items,
+    tables with any number of rows from as many as the model has."""
     graph = RankingGraph(model).eval()
+    inputs = graph_of(model).inputs
     # Two unequal rows, one of them padded: an example of size 1 would be taken for a constant.
     items_BL = torch.tensor([[1, 1], [1, 0]])
-    example = (items_BL, torch.tensor([1]), torch.zeros(2, model.config.num_items + 1))
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    tables = {name: torch.from_numpy(table) for name, table in tables_of(model).items()}
+    example = {
+        "items": items_BL,
+        "k": torch.tensor([1]),
+        "adjust": torch.zeros(2, model.config.num_items + 1),
+        **tables,
+        # Tensors of their own: the exporter takes one that comes twice for one input.
+        "timestamps_ms": items_BL.clone(),
+        "event_types": items_BL.clone(),
+        "target_type": items_BL[:, 0],
+    }
+    batch, length, rows = torch.export.Dim("batch"), torch.export.Dim("length"), torch.export.Dim("rows")
+    shapes: dict[str, Any] = {"items": {0: batch, 1: length}, "k": None, "adjust": {0: batch, 1: rows}}
+    shapes |= {name: {0: rows} for name in tables}
+    shapes |= {"timestamps_ms": shapes["items"], "event_types": shapes["items"], "target_type": {0: batch}}
     with _quiet_exporter():
         program = torch.onnx.export(
             graph,
-            example,
+            kwargs={name: example[name] for name in inputs},
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(GRAPH.inputs),
-            output_names=list(GRAPH.outputs),
-            dynamic_shapes={"items": {0: batch, 1: length}, "k": None, "adjust": {0: batch}},
+            input_names=list(inputs),
+            output_names=list(graph_of(model).outputs),
+            dynamic_shapes={name: shapes[name] for name in inputs},
             verbose=False,
         )
     if program is None:
@@ -78,8 +122,7 @@ def export_graph(model: NextItemModel, path: Path) -> None:
         # Stack traces of this machine, several times the size of a small model.
         node.metadata_props.clear()
         node.doc_string = None
-    num_bytes = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-    program.save(str(path), external_data=num_bytes > INLINE_WEIGHTS_LIMIT)
+    program.save(str(path))
 
 
 @contextmanager
@@ -97,7 +140,7 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_parity(model: NextItemModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
+def check_parity(model: FusedModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
     """Rank random histories with the graph and with the model; returns the largest difference of a score.
 
     Every batch mixes lengths, from a history without items to one longer than the model reads, and hides some items.
@@ -107,7 +150,9 @@ def check_parity(model: NextItemModel, path: Path, *, batch_sizes: Sequence[int]
         index.
     """
     num_items, max_length = model.config.num_items, model.config.max_length
-    ranker = ExactRanker(path, inputs=GRAPH.inputs, num_items=num_items, max_length=max_length)
+    ranker = ExactRanker(
+        path, inputs=graph_of(model).inputs, num_items=num_items, max_length=max_length, tables=tables_of(model)
+    )
     rng = np.random.default_rng(0)
     lengths = sorted({0, 1, 2, 3, 5, max_length // 2, max_length - 1, max_length})
     worst = 0.0
@@ -141,15 +186,21 @@ def check_parity(model: NextItemModel, path: Path, *, batch_sizes: Sequence[int]
     return worst
 
 
-def score_all_positions(model: NextItemModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+def score_all_positions(model: FusedModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
     """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
     items_BL = pad_items([history.items for history in histories], model.config.max_length)
     with torch.inference_mode():
-        scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL, model.item_vectors()).numpy()
+        context = context_of(histories, model.config)
+        scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL, model.item_vectors(), context).numpy()
     return scores
 
 
 def random_history(rng: np.random.Generator, num_items: int, length: int) -> ItemSequence:
-    """A history that belongs to no user: uniform items, one a minute, all of event type 1."""
-    items = rng.integers(1, num_items + 1, length).tolist()
-    return ItemSequence(items, [1_700_000_000_000 + 60_000 * step for step in range(length)], [1] * length)
+    """A history that belongs to no user: uniform items and event types, from a second to years apart."""
+    gaps_ms = 1000 * (10 ** rng.uniform(0, 8, length)).astype(np.int64)
+    return ItemSequence(
+        items=rng.integers(1, num_items + 1, length).tolist(),
+        timestamps_ms=(1_700_000_000_000 - gaps_ms[::-1].cumsum()[::-1]).tolist(),
+        event_types=rng.integers(1, RANDOM_EVENT_TYPES + 1, length).tolist(),
+        target_type=int(rng.integers(0, RANDOM_EVENT_TYPES + 1)),
+    )

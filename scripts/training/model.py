@@ -198,7 +198,8 @@ class SequenceModel(nn.Module):
 
     def scores(self, states_XD: Tensor, item_vectors_VD: Tensor) -> Tensor:
         """(X, V): inner products with the item vectors; column 0, the padding, is −inf."""
-        return F.linear(states_XD, item_vectors_VD, padding_bias(item_vectors_VD))
+        scores_XV = F.linear(states_XD, item_vectors_VD)
+        return scores_XV.scatter(1, torch.zeros_like(states_XD[:, :1], dtype=torch.int64), -math.inf)
 
     def _embedded(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context) -> Tensor:
         x_BLD = vectors_BLD * math.sqrt(self.config.dim)
@@ -238,12 +239,6 @@ class SequenceModel(nn.Module):
             # Not the usual 1e-12, which the exporter drops.
             states = F.normalize(states, dim=-1, eps=1e-6)
         return states if self.config.temperature == 1 else states / self.config.temperature
-
-
-def padding_bias(item_vectors_VD: Tensor) -> Tensor:
-    """(V,): what is added to the scores of a table's rows: −inf at the padding, 0 elsewhere."""
-    row_V = torch.arange(item_vectors_VD.shape[0], device=item_vectors_VD.device)
-    return torch.where(row_V == 0, -math.inf, 0.0)
 
 
 def _temporal(config: ModelConfig) -> nn.Module | None:

@@ -1,6 +1,7 @@
 """A torch model as one of the scoring functions that `evaluation` ranks with."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ class ModelScorer:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
         items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
         with torch.inference_mode():
-            context = context_of(histories, self._model.config, self._device, self._target_type)
+            if self._target_type:
+                histories = [replace(history, target_type=self._target_type) for history in histories]
+            context = context_of(histories, self._model.config, self._device)
             scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD, context)
             scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
@@ -50,15 +53,13 @@ def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str
     return result.metrics
 
 
-def context_of(
-    histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device | None = None, target_type: int = 0
-) -> Context:
-    """What a model of this shape reads of histories besides their items; every one is asked for the same type."""
+def context_of(histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device | None = None) -> Context:
+    """What a model of this shape reads of histories besides their items."""
 
     def padded(name: ContextInput, rows: list[Sequence[int]]) -> torch.Tensor | None:
         return pad_items(rows, config.max_length).to(device) if name in config.context_inputs else None
 
-    target_types_B = torch.full((len(histories),), target_type, device=device)
+    target_types_B = torch.tensor([history.target_type for history in histories], device=device)
     return Context(
         timestamps_ms_BL=padded("timestamps_ms", [history.timestamps_ms for history in histories]),
         event_types_BL=padded("event_types", [history.event_types for history in histories]),

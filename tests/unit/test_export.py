@@ -13,11 +13,13 @@ import torch
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
 from scripts.training import export
+from scripts.training.attributes import shared_attributes
 from scripts.training.config import TrainingConfig
 from scripts.training.export import export_run
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import ExportError, export_graph
 from scripts.training.model import SequenceModel
+from scripts.training.rules import RuleTable
 from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, Run, RunConfig, RunError
 from scripts.training.scorer import ModelScorer
 from scripts.training.synthetic import write_sequences
@@ -74,6 +76,45 @@ def test_exported_version_loads_and_says_what_it_was_made_of(run: Run, tmp_path:
     np.testing.assert_allclose(ranking.scores, np.sort(expected[1:])[::-1], atol=1e-5)
 
 
+def test_tables_lie_beside_the_graph_and_are_mapped(run: Run, tmp_path: Path) -> None:
+    rules = RuleTable(np.array([[0], [2], [3], [4], [5], [1]], np.int32), np.array([[0.0], *[[1.0]] * 5], np.float32))
+    model = FusedModel(run.model.attention, rules, 0.5)
+    folder = export_run(replace(run, model=model), tmp_path / "artifacts")
+    live = load_model(folder, history_cap=4)
+    assert live.manifest.format_version == 2
+    assert live.manifest.graph.inputs == ("items", "k", "adjust", "item_vectors", "rule_items", "rule_weights")
+    assert live.manifest.graph.outputs == ("item_indices", "scores", "states")
+    assert live.ranker.item_vectors is not None
+    assert isinstance(live.ranker.item_vectors, np.memmap)
+    np.testing.assert_array_equal(live.ranker.item_vectors, model.item_vectors().detach().numpy())
+    np.testing.assert_array_equal(np.load(folder / "rule_items.npy"), rules.items_VN)
+    np.testing.assert_array_equal(np.load(folder / "rule_weights.npy"), rules.weights_VN)
+    assert live.attribute_vectors is None
+
+
+def test_vectors_of_attributes_make_the_vector_of_an_item_never_seen(run: Run, tmp_path: Path) -> None:
+    attributes = [
+        {"colour": "red", "size": "m"},
+        {"colour": "red"},
+        {"colour": "blue", "size": "m"},
+        {"colour": "blue"},
+    ]
+    attributes.append({})
+    sequences = [np.array([1, 2, 3, 4, 5], dtype=np.int32)]
+    data = write_sequences(tmp_path / "shop", sequences, name="shop", num_items=5, attributes=attributes)
+    config = run.config.training.with_values({"attributes": "embedding"})
+    attention = SequenceModel(config.model_config(5), shared_attributes(attributes)).eval()
+    with torch.no_grad():
+        attention.item_embedding.weight.zero_()
+    folder = export_run(replace(run, data=data, model=FusedModel(attention, None, 0)), tmp_path / "artifacts")
+    live = load_model(folder, history_cap=4)
+    assert live.attribute_vectors is not None
+    assert live.attribute_vectors.values.labels == ("colour=blue", "colour=red", "size=m")
+    table = attention.item_vectors().detach().numpy()
+    for item in range(1, 6):
+        np.testing.assert_allclose(live.attribute_vectors.item_vector(attributes[item - 1]), table[item], atol=1e-6)
+
+
 def test_refitted_version_counts_everything_and_keeps_the_figures_of_before(run: Run, tmp_path: Path) -> None:
     folder = export_run(replace(run, refit=True), tmp_path / "artifacts")
     live = load_model(folder, history_cap=4)
@@ -85,9 +126,9 @@ def test_refitted_version_counts_everything_and_keeps_the_figures_of_before(run:
 def test_graph_that_ranks_otherwise_leaves_nothing_behind(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def another_model(model: SequenceModel, path: Path) -> None:
+    def another_model(model: FusedModel, path: Path) -> None:
         torch.manual_seed(1)
-        export_graph(SequenceModel(model.config), path)
+        export_graph(FusedModel(SequenceModel(model.config), None, 0), path)
 
     monkeypatch.setattr(export, "export_graph", another_model)
     with pytest.raises(ExportError, match="a score of the graph is"):

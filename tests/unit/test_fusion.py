@@ -10,7 +10,7 @@ import torch
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.training.fusion import SHARES, FusedModel, fuse
-from scripts.training.graph import GRAPH, check_parity, export_graph
+from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
 from scripts.training.interactions import Interactions
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
@@ -23,6 +23,13 @@ NUM_ITEMS, MAX_LENGTH = 12, 15
 def attention() -> SequenceModel:
     torch.manual_seed(0)
     return SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
+
+
+def ranker_of(model: FusedModel, folder: Path) -> ExactRanker:
+    inputs = graph_of(model).inputs
+    return ExactRanker(
+        folder / "model.onnx", inputs=inputs, num_items=NUM_ITEMS, max_length=MAX_LENGTH, tables=tables_of(model)
+    )
 
 
 def random_interactions(num_users: int = 30) -> Interactions:
@@ -101,6 +108,72 @@ def test_exported_graph_of_a_mixture_ranks_as_the_model_does(tmp_path: Path) -> 
     model = FusedModel(attention(), learn_rules(random_interactions(), NUM_ITEMS, followers=4), 0.6)
     export_graph(model, tmp_path / "model.onnx")
     assert check_parity(model, tmp_path / "model.onnx") < 1e-4
-    ranker = ExactRanker(tmp_path / "model.onnx", inputs=GRAPH.inputs, num_items=NUM_ITEMS, max_length=MAX_LENGTH)
+    ranker = ranker_of(model, tmp_path)
     (ranking,) = ranker.rank([ItemSequence([3, 5], [0, 0], [1, 1])], NUM_ITEMS)
     assert np.exp(ranking.scores).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_normaliser_takes_the_likeliest_items_of_a_large_catalogue() -> None:
+    """Z of 200 items is the sum over the 128 with the largest exponentials, whatever the rules name."""
+    torch.manual_seed(0)
+    large = SequenceModel(ModelConfig(200, MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
+    with torch.no_grad():
+        large.item_embedding.weight[1:].mul_(5)
+    rules = RuleTable(np.zeros((201, 1), np.int32), np.zeros((201, 1), np.float32))
+    rules.items_VN[1], rules.weights_VN[1] = 9, 2.0
+    model = FusedModel(large, rules, 0.25)
+    items_BL = torch.tensor([[4, 1]])
+    with torch.inference_mode():
+        logits = large.next_scores(items_BL, model.item_vectors())[0, 1:].tolist()
+        found = model.next_scores(items_BL, model.item_vectors())[0, 1:].tolist()
+    total = sum(sorted((math.exp(logit) for logit in logits), reverse=True)[:128])
+    for item, (logit, score) in enumerate(zip(logits, found, strict=True), start=1):
+        assert score == pytest.approx(math.log(0.75 * math.exp(logit) / total + 0.25 * (item == 9)), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[FusedModel, ExactRanker]:
+    folder = tmp_path_factory.mktemp("graph")
+    model = FusedModel(attention(), rules_by_hand(), 0.5)
+    export_graph(model, folder / "model.onnx")
+    return model, ranker_of(model, folder)
+
+
+def test_tables_are_replaced_and_appended_to_without_another_graph(exported: tuple[FusedModel, ExactRanker]) -> None:
+    """New rules for item 3 name a thirteenth item, which is item 5 once more."""
+    model, ranker = exported
+    tables = tables_of(model)
+    history = [ItemSequence([3], [0], [1])]
+    (before,) = ranker.rank(history, NUM_ITEMS)
+    appended = {name: np.concatenate([table, table[5:6]]) for name, table in tables.items()}
+    appended["rule_items"][3], appended["rule_weights"][3] = [13, 0], [1.0, 0.0]
+    longer = ranker.with_tables(appended)
+    (after,) = longer.rank(history, 99)
+    assert longer.num_items == NUM_ITEMS + 1
+    assert after.item_indices[0] == 13, "named by the only rule"
+    assert after.item_indices[1:].tolist() == before.item_indices.tolist(), "the order of attention"
+    (again,) = ranker.rank(history, NUM_ITEMS)
+    np.testing.assert_array_equal(again.scores, before.scores)
+
+
+def test_states_times_item_vectors_are_the_scores_of_attention(exported: tuple[FusedModel, ExactRanker]) -> None:
+    model, ranker = exported
+    histories = [ItemSequence([3, 1], [0, 0], [1, 1]), ItemSequence([7], [0], [1])]
+    states_BD = ranker.states(histories)
+    with torch.inference_mode():
+        expected_BV = model.attention.next_scores(torch.tensor([[3, 1], [7, 0]]), model.item_vectors()).numpy()
+    found_BV = states_BD @ tables_of(model)["item_vectors"].T
+    np.testing.assert_allclose(found_BV[:, 1:], expected_BV[:, 1:], atol=1e-5)
+
+
+def test_item_named_by_several_rules_is_summed_in_the_graph(exported: tuple[FusedModel, ExactRanker]) -> None:
+    model, ranker = exported
+    items_BL = torch.tensor([[1, 2]])
+    with torch.inference_mode():
+        logits = model.attention.next_scores(items_BL, model.item_vectors())[0, 1:].tolist()
+    total = sum(math.exp(logit) for logit in logits)
+    # Item 3 follows 2 (newest, weight 2) and 1 (half of 1): 2.5 of 4 in all, the other 1.5 are item 2's.
+    (scores_C,) = ranker.score([ItemSequence([1, 2], [0, 0], [1, 1])], np.array([2, 3, 4]))
+    shares = {2: 1.5 / 4, 3: 2.5 / 4, 4: 0.0}
+    for item, score in zip((2, 3, 4), scores_C.tolist(), strict=True):
+        assert score == pytest.approx(math.log(0.5 * math.exp(logits[item - 1]) / total + 0.5 * shares[item]), abs=1e-5)

@@ -62,7 +62,7 @@ def vocabulary_of_another_size(folder: Path) -> None:
         (lambda folder: (folder / ATTRIBUTES_FILE).unlink(), "attributes.jsonl is missing"),
         (lambda folder: (folder / "manifest.json").unlink(), "cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "is not a manifest of format 1"),
-        (lambda folder: edit_manifest(folder, lambda m: m.update(format_version=2)), "format_version 2"),
+        (lambda folder: edit_manifest(folder, lambda m: m.update(format_version=3)), "format_version 3"),
         (lambda folder: edit_manifest(folder, lambda m: m.update(model_version="other")), "its folder is 'distance-1'"),
         (lambda folder: edit_manifest(folder, lambda m: m["files"].pop("model.onnx")), r"lists no \['model.onnx'\]"),
         (lambda folder: edit_manifest(folder, lambda m: m["files"].update({"../x": "0" * 64})), "not a plain file"),
