@@ -10,7 +10,7 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 
-from app.api import batch, events, health, items, models, openapi, pages, problems, recommend, users
+from app.api import batch, events, health, items, models, openapi, pages, problems, recommend, similar, users
 from app.api.middleware import RequestContext
 from app.api.security import BodyLimit
 from app.artifacts.event_types import read_event_uses
@@ -176,6 +176,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         recommend.router(recommender, telemetry),
         batch.router(recommender, telemetry),
+        similar.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),
         users.router(history, merging, erasing),
         items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),

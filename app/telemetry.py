@@ -67,7 +67,7 @@ class Telemetry:
         )
         self._recommendations = Counter(
             "segue_recommendations",
-            "Answers of /recommend; `reasons` are joined by +.",
+            "Answers of /recommend and /similar; `reasons` are joined by +.",
             [*common, "strategy", "reasons", "model_version"],
             registry=own,
         )

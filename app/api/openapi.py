@@ -11,7 +11,7 @@ from app.api.problems import MEDIA_TYPE
 from app.api.schemas.events import EventBatch, EventBody
 from app.api.schemas.items import BulkItemBody, ItemBatch, ItemBody, ItemPatchBody
 from app.api.schemas.problems import Problem
-from app.api.schemas.recommend import RecommendBatchBody, RecommendBody
+from app.api.schemas.recommend import RecommendBatchBody, RecommendBody, SimilarBody
 from app.api.schemas.users import MergeBody
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -34,6 +34,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Problem,
     RecommendBatchBody,
     RecommendBody,
+    SimilarBody,
 )
 
 

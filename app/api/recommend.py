@@ -1,5 +1,6 @@
 """POST /recommend: a sequence in, ranked items out."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -11,9 +12,9 @@ from starlette.responses import Response
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
-from app.api.schemas.recommend import HistoryItem, RecommendAnswer, RecommendBody
+from app.api.schemas.recommend import HistoryItem, RankingBody, RecommendAnswer, RecommendBody
 from app.api.security import JSON, read_body
-from app.recommender.requests import Boost, Pin, Recommendation, RecommendationRequest
+from app.recommender.requests import Boost, Pin, Popular, Recommendation, RecommendationRequest
 from app.state.history import HistoryEvent, Owner
 from app.telemetry import Telemetry
 
@@ -57,19 +58,39 @@ def count(answer: Recommendation, telemetry: Telemetry) -> None:
 
 
 def to_request(body: RecommendBody) -> RecommendationRequest:
-    return RecommendationRequest(
+    return ranking_request(
+        body,
         owner=Owner.of_caller(body.user_id, body.session_id) if body.history is None else None,
         history=to_history(body.history) if body.history is not None else None,
+        exclude_items=frozenset(body.exclude_items),
+        exclude_seen=body.exclude_seen,
+        strategy=body.strategy,
+    )
+
+
+def ranking_request(
+    body: RankingBody,
+    *,
+    owner: Owner | None,
+    history: Sequence[HistoryEvent] | None,
+    exclude_items: frozenset[str],
+    exclude_seen: bool | None,
+    strategy: Popular | None,
+) -> RecommendationRequest:
+    """What every ranking takes from its body, and what each route says otherwise."""
+    return RecommendationRequest(
+        owner=owner,
+        history=history,
         k=body.k,
         candidates=body.candidates,
         filter=body.filter,
-        exclude_seen=body.exclude_seen,
-        exclude_items=frozenset(body.exclude_items),
+        exclude_seen=exclude_seen,
+        exclude_items=exclude_items,
         boosts=tuple(Boost(each.filter, each.factor) for each in body.boosts),
         pins=tuple(Pin(each.item_id, each.position) for each in body.pins),
         diversity=body.diversity,
         include_attributes="attributes" in body.include,
-        strategy=body.strategy,
+        strategy=strategy,
     )
 
 

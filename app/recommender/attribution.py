@@ -11,7 +11,7 @@ from typing import NamedTuple
 from app.recommender.requests import Strategy
 
 PREFIX = "rec_"
-_LETTERS: dict[Strategy, str] = {"model": "m", "popular": "p", "trending": "t"}
+_LETTERS: dict[Strategy, str] = {"model": "m", "popular": "p", "trending": "t", "similar": "s"}
 _STRATEGIES = {letter: strategy for strategy, letter in _LETTERS.items()}
 _TAG_LENGTH = 4
 _LENGTH = len(PREFIX) + 1 + _TAG_LENGTH + 16

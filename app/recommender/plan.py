@@ -5,6 +5,7 @@ Shapes: V catalogue with padding (column = item index).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from app.artifacts.registry import LiveModel
 from app.ranking.batching import Query
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import boost
-from app.recommender.requests import Question, Reason, RecommendationRequest, Strategy
+from app.recommender.requests import Popular, Question, Reason, RecommendationRequest
 from app.recommender.sequences import encode, gone_items, relevant
 from app.state.catalogue import CatalogueView
 
@@ -45,7 +46,7 @@ class Plan:
     reasons: tuple[Reason, ...]
 
     @property
-    def strategy(self) -> Strategy:
+    def strategy(self) -> Literal["model"] | Popular:
         return self.request.strategy or ("model" if self.sequence.items else "popular")
 
     @property

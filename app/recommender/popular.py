@@ -5,6 +5,7 @@ Shapes: V catalogue with padding, C counted items that the catalogue knows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -98,6 +99,23 @@ class Weights:
         return indices[order], weights[order]
 
 
+def rank_by_weights(plan: Plan, weights_V: NDArray[np.floating[Any]]) -> Ranking:
+    """The best `plan.num_ranked` by weight times the factors of the boosts; ties by item index.
+
+    Args:
+        plan: what may come.
+        weights_V: at least 0, or −inf for what must not come; column = item index, at most one for each item.
+    """
+    ranked_V = np.full(plan.view.num_items + 1, -np.inf)
+    ranked_V[: len(weights_V)] = weights_V[: len(ranked_V)]
+    if plan.adjust_V is not None:
+        np.multiply(ranked_V, np.exp(plan.adjust_V), out=ranked_V, where=ranked_V != -np.inf)
+        ranked_V[plan.adjust_V == -np.inf] = -np.inf
+    ranked_V[[0, *plan.hidden]] = -np.inf
+    indices = top_k(ranked_V, plan.num_ranked)
+    return Ranking(indices, ranked_V[indices].astype(np.float32))
+
+
 def rank_popular(plan: Plan, weights: Weights) -> Ranking:
     """The best `plan.num_ranked` by weight times the factors of the boosts; ties by item index."""
     if plan.adjust_V is None:
@@ -106,13 +124,7 @@ def rank_popular(plan: Plan, weights: Weights) -> Ranking:
         indices, values = indices[may_come][: plan.num_ranked], values[may_come][: plan.num_ranked]
         if len(indices) == plan.num_ranked or plan.view.num_items == plan.view.num_model_items:
             return Ranking(indices, values.astype(np.float32))
-    weights_V = weights.of_all(plan.view.num_items)
-    if plan.adjust_V is not None:
-        weights_V *= np.exp(plan.adjust_V)
-        weights_V[plan.adjust_V == -np.inf] = -np.inf
-    weights_V[[0, *plan.hidden]] = -np.inf
-    indices = top_k(weights_V, plan.num_ranked)
-    return Ranking(indices, weights_V[indices].astype(np.float32))
+    return rank_by_weights(plan, weights.of_all(plan.view.num_items))
 
 
 class KeptWeights:

@@ -1,9 +1,10 @@
-"""From a plan to the items that are shown: ranked by the model or by popularity, then reranked.
+"""From a plan to the items that are shown: ranked by the model, by popularity or by likeness, then reranked.
 
-Shapes: P pool.
+Shapes: V catalogue with padding, P pool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from app.ranking.ranker import Ranking
 from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, place_pins
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import Plan, make_plan
-from app.recommender.popular import Counters, KeptWeights, Weights, rank_popular
-from app.recommender.requests import Question, RankedList, Reason
+from app.recommender.popular import Counters, KeptWeights, Weights, rank_by_weights, rank_popular
+from app.recommender.requests import Question, RankedList, Reason, Strategy
 from app.state.catalogue import CatalogueView
 
 
@@ -42,16 +43,43 @@ def rank_each(
     if live is not None and by_model:
         rankings = rank_all(live.ranker, [plan.query for plan in by_model.values()])
         for (place, plan), ranking in zip(by_model.items(), rankings, strict=True):
-            outcomes[place] = listed(plan, ranking)
+            outcomes[place] = listed_by_model(plan, ranking)
     for place, plan in plans.items():
         if plan.strategy != "model":
-            weights = kept.of(plan.strategy, counters, plan.live, view)
-            outcomes[place] = listed(plan, rank_popular(plan, weights), weights)
+            outcomes[place] = listed_by_weights(plan, kept.of(plan.strategy, counters, plan.live, view))
     return [outcomes[place] for place in range(len(questions))]
 
 
-def listed(plan: Plan, ranking: Ranking, weights: Weights | None = None) -> RankedList:
-    """The first `k` items after diversity and pins; `weights` are what ranked them where the model did not."""
+def listed_by_model(plan: Plan, ranking: Ranking) -> RankedList:
+    """From what the model answers to the plan's query. A pin's score is NaN where the model cannot score the item."""
+    ranker = plan.live.ranker
+    known = [index for index in plan.pins.values() if index <= ranker.num_items]
+    scores_C = ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0] if known else ()
+    score_of = dict(zip(known, map(float, scores_C), strict=True))
+    return _listed(plan, plan.strategy, ranking, lambda index: score_of.get(index, np.nan))
+
+
+def listed_by_weights(plan: Plan, weights: Weights) -> RankedList:
+    """By what many users choose."""
+    ranked = _listed(plan, plan.strategy, rank_popular(plan, weights), weights.of)
+    if weights.is_known or Reason.STORE_UNAVAILABLE in ranked.reasons:
+        return ranked
+    return replace(ranked, reasons=(Reason.STORE_UNAVAILABLE, *ranked.reasons))
+
+
+def listed_by_likeness(plan: Plan, likeness_V: NDArray[np.float32]) -> RankedList:
+    """By what `SimilarItems.likeness` says of the plan's items. A pin's score is NaN where it has no vector."""
+
+    def score_of(index: int) -> float:
+        return float(likeness_V[index]) if index < len(likeness_V) and likeness_V[index] != -np.inf else np.nan
+
+    ranked = _listed(plan, "similar", rank_by_weights(plan, likeness_V), score_of)
+    reasons = tuple(reason for reason in ranked.reasons if reason is not Reason.NO_KNOWN_ITEM)  # a vector is enough
+    return replace(ranked, reasons=reasons)
+
+
+def _listed(plan: Plan, strategy: Strategy, ranking: Ranking, score_of_pin: Callable[[int], float]) -> RankedList:
+    """The first `k` items after diversity and pins."""
     request = plan.request
     indices, scores = ranking.item_indices, ranking.scores
     if request.diversity > 0 and len(indices) > 1:
@@ -59,24 +87,11 @@ def listed(plan: Plan, ranking: Ranking, weights: Weights | None = None) -> Rank
         indices, scores = indices[order], scores[order]
     ranked = list(zip(indices.tolist(), scores.tolist(), strict=True))
     if plan.pins:
-        ranked = place_pins(ranked, _scored_pins(plan, weights), request.k)
+        pins = {position: (index, score_of_pin(index)) for position, index in plan.pins.items()}
+        ranked = place_pins(ranked, pins, request.k)
     id_of = plan.view.id_of
     items = [(id_of(index), score) for index, score in ranked[: request.k]]
-    reasons = plan.reasons
-    if weights is not None and not weights.is_known and Reason.STORE_UNAVAILABLE not in reasons:
-        reasons = (Reason.STORE_UNAVAILABLE, *reasons)
-    return RankedList(request, plan.strategy, reasons, plan.num_events, items)
-
-
-def _scored_pins(plan: Plan, weights: Weights | None) -> dict[int, tuple[int, float]]:
-    """Item index and score by position; NaN for an item that was added live and that the model cannot score."""
-    ranker = plan.live.ranker
-    if weights is not None:
-        return {position: (index, weights.of(index)) for position, index in plan.pins.items()}
-    known = [index for index in plan.pins.values() if index <= ranker.num_items]
-    scores_C = ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0] if known else ()
-    score_of = dict(zip(known, map(float, scores_C), strict=True))
-    return {position: (index, score_of.get(index, np.nan)) for position, index in plan.pins.items()}
+    return RankedList(request, strategy, plan.reasons, plan.num_events, items)
 
 
 def _similarity(plan: Plan, indices_P: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError, StoreUnavailable
-from app.ranking.batching import MAX_SCORES, Batcher
+from app.ranking.batching import MAX_ITEMS_INLINE, MAX_SCORES, Batcher
+from app.ranking.similar import SimilarItems
 from app.recommender.attribution import new_recommendation_id
 from app.recommender.counters import rank_by_counters
-from app.recommender.plan import make_plan
-from app.recommender.popular import Counters, KeptWeights, rank_popular
-from app.recommender.ranked import listed, rank_each
+from app.recommender.plan import Plan, make_plan
+from app.recommender.popular import Counters, KeptWeights
+from app.recommender.ranked import listed_by_likeness, listed_by_model, listed_by_weights, rank_each
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
@@ -81,6 +83,7 @@ class Recommender:
         self._served = served
         self._batcher = batcher
         self._kept = KeptWeights()
+        self._similar_items = SimilarItems()
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -94,11 +97,40 @@ class Recommender:
         if live is None:
             return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
         plan = make_plan(question, live, view)
+        return self._answer(await self._ranked(plan, question), live, view)
+
+    async def similar(self, request: RecommendationRequest) -> Recommendation:
+        """Items like those of the request's `history`, by the model's vectors.
+
+        Where it shows no vector of any of them: what it ranks first after them; what is popular where it knows none.
+
+        Raises:
+            InvalidRequest: a filter does not fit the catalogue.
+        """
+        question = await self._question(request)
+        live = self._models.live
+        view = self._catalogue.view(live)
+        if live is None:
+            return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
+        plan = make_plan(question, live, view)
+        indices = [index for event in request.history or () if (index := view.index_of(event.item_id)) is not None]
+        if view.num_items <= MAX_ITEMS_INLINE:
+            ranked = self._alike(plan, indices)
+        else:
+            ranked = await asyncio.to_thread(self._alike, plan, indices)
+        if ranked is None:
+            ranked = await self._ranked(replace(plan, reasons=(*plan.reasons, Reason.NO_VECTOR)), question)
+        return self._answer(ranked, live, view)
+
+    def _alike(self, plan: Plan, indices: Sequence[int]) -> RankedList | None:
+        likeness_V = self._similar_items.likeness(plan.live.ranker, indices)
+        return None if likeness_V is None else listed_by_likeness(plan, likeness_V)
+
+    async def _ranked(self, plan: Plan, question: Question) -> RankedList:
         if plan.strategy == "model":
-            return self._answer(listed(plan, await self._batcher.rank(live.ranker, plan.query)), live, view)
-        counters = Counters(is_known=False) if question.store_failed else await self._counters(request)
-        weights = self._kept.of(plan.strategy, counters, live, view)
-        return self._answer(listed(plan, rank_popular(plan, weights), weights), live, view)
+            return listed_by_model(plan, await self._batcher.rank(plan.live.ranker, plan.query))
+        counters = Counters(is_known=False) if question.store_failed else await self._counters(plan.request)
+        return listed_by_weights(plan, self._kept.of(plan.strategy, counters, plan.live, plan.view))
 
     async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]:
         """What `recommend` would answer to each, or raise.

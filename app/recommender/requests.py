@@ -11,7 +11,7 @@ from app.state.history import HistoryEvent, Owner
 
 Popular = Literal["popular", "trending"]
 """What many users choose: over the last weeks, or of late more than it used to be."""
-Strategy = Literal["model"] | Popular
+Strategy = Literal["model", "similar"] | Popular
 
 
 class Reason(StrEnum):
@@ -23,6 +23,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     UNKNOWN_CANDIDATES = "unknown_candidates"
     PIN_LEFT_OUT = "pin_left_out"
+    NO_VECTOR = "no_vector"
     SHORT_CATALOGUE = "short_catalogue"
 
 

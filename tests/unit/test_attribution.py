@@ -8,7 +8,7 @@ from app.recommender.attribution import UNKNOWN, Origin, Origins, new_recommenda
 from app.recommender.requests import Strategy
 
 
-@pytest.mark.parametrize("strategy", ["model", "popular", "trending"])
+@pytest.mark.parametrize("strategy", ["model", "popular", "trending", "similar"])
 @pytest.mark.parametrize("version", ["20260101T000000-2496b70f", None])
 def test_id_gives_back_strategy_and_version(strategy: Strategy, version: str | None) -> None:
     made = new_recommendation_id(strategy, version)

@@ -307,6 +307,63 @@ async def test_requests_together_without_a_model_are_answered_as_each_alone(with
     assert ids(together[0]) == ["i3", "new", "i2"]
 
 
+class OnACircle(CountingRanker):
+    """Item n stands at n + n²/100 degrees, so that the likeness of two falls with the distance of their numbers, and of
+    two at one distance the smaller number is the nearer one. The last two have no vector."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        super().__init__(ranker)
+        numbers = np.arange(NUM_ITEMS + 1)
+        angles_V = np.radians(numbers + numbers**2 / 100)
+        vectors_VD = np.stack([np.cos(angles_V), np.sin(angles_V)], axis=1) * (1 + numbers[:, None])
+        vectors_VD[-2:] = 0
+        self.item_vectors = vectors_VD.astype(np.float32)
+
+
+def similar(world: World, *item_ids: str, **what: object) -> Recommendation:
+    excluded = {*item_ids} | {*what.pop("exclude_items", ())}  # type: ignore[call-overload]
+    request = asked(*item_ids, exclude_seen=False, exclude_items=frozenset(excluded), **what)
+    return asyncio.run(world.recommender.similar(request))
+
+
+def test_similar_items_are_the_nearest_ones_and_never_the_item_itself() -> None:
+    world = World(replace(model(), ranker=OnACircle(model().ranker)), ["i11"])
+    answer = similar(world, "i10", k=4)
+    assert (ids(answer), answer.strategy, answer.reasons) == (["i9", "i8", "i12", "i7"], "similar", ())
+    # i9 stands at 9.81°, i10 at 11°: (1 + cos 1.19°) / 2
+    assert answer.items[0].score == pytest.approx((1 + math.cos(math.radians(1.19))) / 2, abs=1e-6)
+    assert ids(similar(world, "i2", "i6", k=3)) == ["i4", "i5", "i3"]  # 2.04° and 6.36°: between them 4.2°
+
+
+def test_similar_items_keep_to_the_request() -> None:
+    world = World(replace(model(), ranker=OnACircle(model().ranker)), new={})
+    older = condition("year", "gte", FIRST_YEAR + 11)  # i12 and above
+    answer = similar(world, "i10", k=9, filter=older, exclude_items=frozenset({"i13"}), pins=(Pin("i19", 2),))
+    assert ids(answer) == ["i12", "i19", "i14", "i15", "i16", "i17", "i18"]  # i20 and new have no vector
+    assert answer.reasons == (Reason.SHORT_CATALOGUE,)
+    boosts = (Boost(condition("item_id", "eq", "i1"), 2.0),)
+    assert ids(similar(world, "i10", k=2, boosts=boosts)) == ["i1", "i9"]
+
+
+def test_without_a_vector_what_comes_next_answers_or_what_is_popular() -> None:
+    """The distance model ranks around the last of the items given."""
+    for world in (World(replace(model(), ranker=OnACircle(model().ranker))), World(model())):
+        for item_ids, strategy, expected in (
+            (["i20"], "model", ["i19", "i18"]),
+            (["i20", "i19"], "model", ["i18", "i17"]),
+            (["i19", "unknown"], "model", ["i18", "i20"]),
+            (["unknown"], "popular", ["i20", "i19"]),
+        ):
+            answer = similar(world, *item_ids, k=2)
+            assert (ids(answer), answer.strategy) == (expected, strategy)
+            assert answer.reasons == (*((Reason.NO_KNOWN_ITEM,) if strategy == "popular" else ()), Reason.NO_VECTOR)
+
+
+def test_without_a_model_the_counters_answer_for_similar_items(without_model: World) -> None:
+    answer = similar(without_model, "i3", k=2)
+    assert (ids(answer), answer.strategy, answer.reasons) == (["new", "i2"], "popular", (Reason.NO_MODEL,))
+
+
 @pytest.fixture
 def without_model() -> World:
     """Counted are i3, new, i1 and i2; the catalogue knows of i1, which is unavailable, of i2 and of i4."""

@@ -1,4 +1,4 @@
-"""Bodies and answers of `/recommend`."""
+"""Bodies and answers of `/recommend`, `/recommend/batch` and `/similar`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +14,7 @@ MAX_BOOSTS = 20
 MAX_PINS = 50
 MAX_K = 500
 MAX_REQUESTS = 256
+MAX_ANCHORS = 50
 
 
 class HistoryItem(Body):
@@ -48,7 +49,34 @@ class PinBody(Body):
     position: int = Field(ge=1, le=MAX_K)
 
 
-class RecommendBody(Body):
+class RankingBody(Body):
+    """What every ranking takes."""
+
+    k: int = Field(10, ge=1, le=MAX_K)
+    candidates: list[Id] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CANDIDATES,
+        description="Rank these items alone; those that the catalogue does not know are left out.",
+    )
+    filter: FilterField | None = Field(None, description="Rank only items for which it holds.")
+    exclude_items: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDED)
+    boosts: list[BoostBody] = Field(default_factory=list, max_length=MAX_BOOSTS)
+    pins: list[PinBody] = Field(default_factory=list, max_length=MAX_PINS)
+    diversity: float = Field(
+        0.0, ge=0, le=1, description="0 keeps the ranking, 1 spreads it as far as its best items allow."
+    )
+    include: list[Literal["attributes"]] = Field(default_factory=list, max_length=1)
+
+    @model_validator(mode="after")
+    def _pins_do_not_meet(self) -> Self:
+        for name in ("item_id", "position"):
+            if len({getattr(pin, name) for pin in self.pins}) < len(self.pins):
+                raise ValueError(f"two pins have the same {name}")
+        return self
+
+
+class RecommendBody(RankingBody):
     """Exactly one of `user_id`, `session_id` and `history`."""
 
     user_id: Id | None = None
@@ -58,25 +86,10 @@ class RecommendBody(Body):
         max_length=MAX_HISTORY,
         description="Oldest first; nothing is stored. With timestamps on every step they decide the order.",
     )
-    k: int = Field(10, ge=1, le=MAX_K)
-    candidates: list[Id] | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_CANDIDATES,
-        description="Rank these items alone; those that the catalogue does not know are left out.",
-    )
-    filter: FilterField | None = Field(None, description="Rank only items for which it holds.")
     exclude_seen: bool | None = Field(None, description="Hide items of the history; the model's own default if null.")
-    exclude_items: list[Id] = Field(default_factory=list, max_length=MAX_EXCLUDED)
-    boosts: list[BoostBody] = Field(default_factory=list, max_length=MAX_BOOSTS)
-    pins: list[PinBody] = Field(default_factory=list, max_length=MAX_PINS)
-    diversity: float = Field(
-        0.0, ge=0, le=1, description="0 keeps the ranking, 1 spreads it as far as its best items allow."
-    )
     strategy: Literal["popular", "trending"] | None = Field(
         None, description="Rank by what many choose; null is the model, and what is popular where it knows no item."
     )
-    include: list[Literal["attributes"]] = Field(default_factory=list, max_length=1)
 
     @model_validator(mode="after")
     def _has_one_caller(self) -> Self:
@@ -91,11 +104,17 @@ class RecommendBody(Body):
             raise ValueError("history needs a timestamp on every step or on none")
         return self
 
+
+class SimilarBody(RankingBody):
+    """Exactly one of `item_id` and `item_ids`."""
+
+    item_id: Id | None = None
+    item_ids: list[Id] | None = Field(None, min_length=1, max_length=MAX_ANCHORS)
+
     @model_validator(mode="after")
-    def _pins_do_not_meet(self) -> Self:
-        for name in ("item_id", "position"):
-            if len({getattr(pin, name) for pin in self.pins}) < len(self.pins):
-                raise ValueError(f"two pins have the same {name}")
+    def _has_one_kind(self) -> Self:
+        if (self.item_id is None) == (self.item_ids is None):
+            raise ValueError("needs exactly one of item_id and item_ids")
         return self
 
 
@@ -118,6 +137,17 @@ class RecommendAnswer(BaseModel):
     reasons: list[str]
     model_version: str | None
     history_length: int
+    items: list[RankedItemAnswer]
+
+
+class SimilarAnswer(BaseModel):
+    """`strategy` is `similar`, or another one with a reason."""
+
+    recommendation_id: str
+    strategy: Literal["similar", "model", "popular"]
+    degraded: bool
+    reasons: list[str]
+    model_version: str | None
     items: list[RankedItemAnswer]
 
 
