@@ -12,6 +12,7 @@ SUBJECTS = {
     "prepare": "preparation",
     "evaluation": "evaluation",
     "accuracy": "accuracy",
+    "quantization": "quantization",
     "temporal": "temporal",
     "ablation": "ablation",
     "training-speed": "training_speed",

@@ -33,6 +33,7 @@ from app.artifacts.manifest import (
 from app.artifacts.registry import load_model
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
 from scripts.training.attributes import learn_attribute_values
+from scripts.training.evaluation import Scorer
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import (
     ExportError,
@@ -40,9 +41,11 @@ from scripts.training.graph import (
     export_graph,
     graph_of,
     random_history,
+    ranker_of,
     score_all_positions,
     tables_of,
 )
+from scripts.training.quantization import quantize_graph
 from scripts.training.run_folder import (
     BEST_FILE,
     EVALUATION_FILE,
@@ -50,19 +53,25 @@ from scripts.training.run_folder import (
     Run,
     RunError,
 )
+from scripts.training.scorer import RankerScorer
+from scripts.training.smaller import AS_TRAINED, Smaller, histories_to_prune_by, judge, pruned
 
 SCORE_TOLERANCE = 1e-3
 """How far a score of a reference case may be off wherever it is replayed: other processors add in another order."""
+INT8_TOLERANCE = 0.03
+"""The same of a graph with 8-bit weights, per unit of the largest score: kernels of other processors round activations
+elsewhere."""
 REFERENCE_TOP = 10
 
 
-def reference_cases(model: FusedModel) -> tuple[ReferenceCase, ...]:
-    """Synthetic histories of typical and extreme lengths with the ranking that torch computes for them."""
+def reference_cases(model: FusedModel, scorer: Scorer | None = None) -> tuple[ReferenceCase, ...]:
+    """Synthetic histories of typical and extreme lengths with the ranking that torch computes for them, or `scorer`,
+    where the graph differs from the model on purpose."""
     rng = np.random.default_rng(1)
     num_items, max_length = model.config.num_items, model.config.max_length
     lengths = sorted({0, 1, 2, max_length // 2, max_length})
     histories = [random_history(rng, num_items, length) for length in lengths]
-    scores_BV = score_all_positions(model, histories)
+    scores_BV = score_all_positions(model, histories) if scorer is None else scorer(histories)
     cases = []
     for history, scores_V in zip(histories, scores_BV, strict=True):
         best = np.argsort(-scores_V, kind="stable")[: min(REFERENCE_TOP, num_items)]
@@ -79,22 +88,33 @@ def reference_cases(model: FusedModel) -> tuple[ReferenceCase, ...]:
     return tuple(cases)
 
 
-def export_run(run: Run, artifacts: Path, *, now: datetime | None = None) -> Path:
+def export_run(run: Run, artifacts: Path, *, now: datetime | None = None, smaller: Smaller = AS_TRAINED) -> Path:
     """Write a run's model as a new version folder under `artifacts`, whole or not at all, and return it.
 
     Raises:
-        ExportError: the graph does not rank as the model does.
+        ExportError: the graph does not rank as the model does, or a smaller one loses more accuracy than is allowed.
         RunError: the run's evaluation is older than its weights.
         ArtifactError: the finished folder cannot be loaded as the service would load it.
     """
     now = now or datetime.now(UTC)
     metrics = _metrics(run)
     artifacts.mkdir(parents=True, exist_ok=True)
+    trained = run
+    if smaller.prune:
+        run = dataclasses.replace(run, model=pruned(run.model, smaller.prune, histories_to_prune_by(run.data)))
     with tempfile.TemporaryDirectory(dir=artifacts, prefix=".export-") as workshop:
         unnamed = Path(workshop) / "version"
         unnamed.mkdir()
         export_graph(run.model, unnamed / GRAPH_FILE)
         check_parity(run.model, unnamed / GRAPH_FILE)
+        facts: dict[str, Any] = {}
+        scorer = None
+        if smaller.is_asked_for:
+            if smaller.quantize == "int8":
+                quantize_graph(unnamed / GRAPH_FILE)
+            ranker = ranker_of(run.model, unnamed / GRAPH_FILE)
+            facts = {"smaller": judge(trained, ranker, smaller)}
+            scorer = RankerScorer(ranker) if smaller.quantize == "int8" else None
         _write_tables(run.model, unnamed)
         _write_catalogue(run, unnamed)
         for source, name in ((EVALUATION_FILE, "report.json"), (REPORT_FILE, "report.html")):
@@ -103,7 +123,11 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None) -> Pat
         files = {path.name: sha256(path) for path in sorted(unnamed.iterdir())}
         version = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{files[GRAPH_FILE][:8]}"
         folder = unnamed.rename(unnamed.with_name(version))
-        manifest = _manifest(run, version, now, metrics, files)
+        cases = reference_cases(run.model, scorer)
+        manifest = _manifest(run, version, now, metrics, files, cases, facts)
+        if smaller.quantize == "int8":
+            largest = max(abs(score) for case in cases for score in case.scores)
+            manifest = manifest.model_copy(update={"score_tolerance": INT8_TOLERANCE * max(1.0, largest)})
         (folder / MANIFEST_FILE).write_bytes(
             orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n"
         )
@@ -137,7 +161,15 @@ def _write_catalogue(run: Run, folder: Path) -> None:
     np.save(folder / POPULARITY_FILE, learnt_from.item_counts(data.num_items), allow_pickle=False)
 
 
-def _manifest(run: Run, version: str, now: datetime, metrics: Metrics | None, files: dict[str, str]) -> Manifest:
+def _manifest(
+    run: Run,
+    version: str,
+    now: datetime,
+    metrics: Metrics | None,
+    files: dict[str, str],
+    cases: tuple[ReferenceCase, ...],
+    facts: dict[str, Any],
+) -> Manifest:
     data = run.data
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -162,11 +194,12 @@ def _manifest(run: Run, version: str, now: datetime, metrics: Metrics | None, fi
             **dataclasses.asdict(run.config.training),
             "num_epochs": run.num_epochs,
             "share_of_rules": run.model.share,
+            **facts,
         },
         refit=run.refit,
         data_fingerprint=data.fingerprint,
         metrics=metrics,
-        reference_cases=reference_cases(run.model),
+        reference_cases=cases,
         score_tolerance=SCORE_TOLERANCE,
         files=files,
     )

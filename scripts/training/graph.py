@@ -140,6 +140,17 @@ def _quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def ranker_of(model: FusedModel, path: Path) -> ExactRanker:
+    """What the service would rank with: the graph that was made of a model, with the model's tables."""
+    return ExactRanker(
+        path,
+        inputs=graph_of(model).inputs,
+        num_items=model.config.num_items,
+        max_length=model.config.max_length,
+        tables=tables_of(model),
+    )
+
+
 def check_parity(model: FusedModel, path: Path, *, batch_sizes: Sequence[int] = (1, 2, 7, 32)) -> float:
     """Rank random histories with the graph and with the model; returns the largest difference of a score.
 
@@ -150,9 +161,7 @@ def check_parity(model: FusedModel, path: Path, *, batch_sizes: Sequence[int] = 
         index.
     """
     num_items, max_length = model.config.num_items, model.config.max_length
-    ranker = ExactRanker(
-        path, inputs=graph_of(model).inputs, num_items=num_items, max_length=max_length, tables=tables_of(model)
-    )
+    ranker = ranker_of(model, path)
     rng = np.random.default_rng(0)
     lengths = sorted({0, 1, 2, 3, 5, max_length // 2, max_length - 1, max_length})
     worst = 0.0

@@ -1,4 +1,4 @@
-"""A torch model as one of the scoring functions that `evaluation` ranks with."""
+"""A torch model, or the graph made of it, as one of the scoring functions that `evaluation` ranks with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from app.ranking.ranker import ItemSequence
-from scripts.training.evaluation import evaluate
+from app.ranking.ranker import ItemSequence, Ranker
+from scripts.training.evaluation import Scorer, evaluate
 from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import Context, NextItemModel
 from scripts.training.model_config import ContextInput, ModelConfig
@@ -39,10 +39,29 @@ class ModelScorer:
         return scores
 
 
+class RankerScorer:
+    """The same of what the service ranks with."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self._ranker = ranker
+
+    def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        num_items = self._ranker.num_items
+        scores_BV = np.full((len(histories), num_items + 1), -np.inf, dtype=np.float32)
+        for scores_V, ranking in zip(scores_BV, self._ranker.rank(histories, num_items), strict=True):
+            scores_V[ranking.item_indices] = ranking.scores
+        return scores_BV
+
+
 def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str, float]:
     """Metrics at 10 of a model that has learnt from `data.train`: what choices during training go by."""
+    return metrics_at_10(ModelScorer(model), data, cases)
+
+
+def metrics_at_10(scorer: Scorer, data: PreparedData, cases: Cases) -> dict[str, float]:
+    """Without coverage."""
     result = evaluate(
-        ModelScorer(model),
+        scorer,
         cases,
         num_items=data.num_items,
         item_counts=data.train.item_counts(data.num_items),

@@ -87,7 +87,7 @@ def train(
     Raises:
         RunError: no user can validate or teach, no CUDA device where one is asked for, or a loss that is not finite.
     """
-    cases = _validation_cases(data, config.validation_cases, config.seed)
+    cases = validation_cases(data, config.validation_cases, config.seed)
 
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
@@ -101,7 +101,7 @@ def train(
     attention = read_weights(run / BEST_FILE, config, data.num_items)
     attributes = shared_attributes(data.attributes)
     rules = learn_rules(data.train, data.num_items, config.followers, attributes)
-    some_cases = _validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
+    some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model, by_share = fuse(attention, rules, data, some_cases)
     write_fusion(run, rules if model.share else None, model.share)
     return replace(outcome, share_of_rules=model.share, by_share=by_share)
@@ -232,7 +232,7 @@ def _best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return max(history, key=lambda record: float(record[WATCHED_METRIC]))
 
 
-def _validation_cases(data: PreparedData, at_most: int, seed: int) -> Cases:
+def validation_cases(data: PreparedData, at_most: int, seed: int) -> Cases:
     cases = data.cases("validation")
     if data.split == "temporal" and len(cases) < FEW_CASES:
         # Some dozen users are active on both sides of a time; all their events together can tell epochs apart.

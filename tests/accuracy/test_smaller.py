@@ -1,0 +1,102 @@
+"""Graphs with 8-bit weights and fewer units: how near they stay, that they load, and when they are refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.artifacts.registry import load_model
+from scripts.benchmark import main as benchmark
+from scripts.export import main
+from scripts.training.graph import export_graph, random_history, ranker_of
+from scripts.training.quantization import quantize_graph
+from scripts.training.run_folder import Run, RunConfig, load_run, start_run
+from scripts.training.scorer import RankerScorer
+from scripts.training.smaller import Smaller
+from scripts.training.synthetic import markov_sequences, write_sequences
+from scripts.training.trainer import train
+from tests.accuracy.conftest import SMALL, SilentObserver
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A model that has learnt its walk: what it loses can be seen."""
+    folder = tmp_path_factory.mktemp("smaller")
+    sequences = markov_sequences(num_users=150, num_items=30, length=12, predictability=0.9, seed=1)
+    data = write_sequences(folder / "data", sequences, name="markov", num_items=30)
+    config = SMALL.with_values({"max_epochs": 6, "dim": 64, "max_length": 10, "followers": 5})
+    start_run(folder / "run", RunConfig(config, str(data.folder), data.fingerprint, 30, {}), resume=False)
+    train(data, config, folder / "run", observer=SilentObserver())
+    return load_run(folder / "run")
+
+
+def test_8_bit_weights_move_scores_by_little_and_no_row_of_a_batch_by_another(run: Run, tmp_path: Path) -> None:
+    export_graph(run.model, tmp_path / "float32.onnx")
+    (tmp_path / "int8.onnx").write_bytes((tmp_path / "float32.onnx").read_bytes())
+    quantize_graph(tmp_path / "int8.onnx")
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float32.onnx").stat().st_size
+    rng = np.random.default_rng(3)
+    histories = [random_history(rng, 30, length) for length in (0, 1, 4, 10, 10, 7)]
+    exact = ranker_of(run.model, tmp_path / "float32.onnx").states(histories)
+    ranker = ranker_of(run.model, tmp_path / "int8.onnx")
+    states = ranker.states(histories)
+    # 8 bits with a sign: half a step is 1/254 of the largest number of a block; a dozen products add up.
+    assert 0 < np.abs(states - exact).max() < 0.05 * np.abs(exact).max()
+    for history, row in zip(histories, states, strict=True):
+        np.testing.assert_allclose(ranker.states([history])[0], row, rtol=1e-4, atol=1e-5)
+
+
+def test_the_ranker_as_a_scorer_gives_what_the_model_gives(run: Run, tmp_path: Path) -> None:
+    export_graph(run.model, tmp_path / "model.onnx")
+    rng = np.random.default_rng(3)
+    histories = [random_history(rng, 30, length) for length in (1, 4, 10)]
+    found = RankerScorer(ranker_of(run.model, tmp_path / "model.onnx"))(histories)
+    np.testing.assert_allclose(found, run.scorer(histories), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [["--quantize", "int8"], ["--prune", "0.25"], ["--quantize", "int8", "--prune", "0.25"]]
+)
+def test_a_smaller_version_loads_and_says_what_it_costs(
+    run: Run, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, small = tmp_path / "plain", tmp_path / "small"
+    assert main(["--run", str(run.folder), "--artifacts", str(plain)]) == 0
+    assert main(["--run", str(run.folder), "--artifacts", str(small), "--max-drop", "0.1", *options]) == 0
+    assert "as trained" in capsys.readouterr().out
+    (version,), (before,) = list(small.iterdir()), list(plain.iterdir())
+    live = load_model(version, history_cap=10)
+    facts = live.manifest.training["smaller"]
+    assert facts["after"] >= 0.9 * facts["before"]
+    assert (facts["quantize"] == "int8") == ("--quantize" in options)
+    assert facts["prune"] == (0.25 if "--prune" in options else 0.0)
+    assert (version / "model.onnx").stat().st_size < (before / "model.onnx").stat().st_size
+    assert "smaller" not in json.loads((before / "manifest.json").read_text())["training"]
+
+
+def test_what_costs_too_much_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each layer one unit remains, and not a ten-thousandth may be lost."""
+    torch.manual_seed(0)
+    words = ["--run", str(run.folder), "--artifacts", str(tmp_path), "--prune", "0.999", "--max-drop", "0.0001"]
+    assert main(words) == 1
+    assert "at most 0.0% is allowed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_outside_its_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"prune is in \[0, 1\)"):
+        Smaller(prune=1.0)
+    assert replace(Smaller(), prune=0.5).is_asked_for
+    assert not Smaller().is_asked_for
+
+
+def test_the_benchmark_writes_both_tables(run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    assert benchmark(["quantization", "--run", str(run.folder), "--items", "500", "--page", str(page)]) == 0
+    lines = page.read_text().splitlines()
+    assert sum(line.startswith("| int8 |") for line in lines) == 2
+    cells = next(line for line in lines if line.startswith("| float32 | ") and "100.0%" in line).split(" | ")
+    assert float(cells[2]) == pytest.approx(float(cells[1]) + 501 * 64 * 4 / 1e6, abs=0.011)
