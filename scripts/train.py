@@ -152,6 +152,13 @@ def _print_outcome(outcome: Outcome) -> None:
         print(
             f"share of sequential rules {outcome.share_of_rules:g}, by validation {WATCHED_METRIC} of each: {reached}"
         )
+    if outcome.trades:
+        before, after = outcome.trades[0], outcome.trades[-1]
+        print(
+            f"discount of popularity {after.strength:g}: validation hit_rate@10 {after.hit_rate:.4f} instead of "
+            f"{before.hit_rate:.4f}, of the tail {after.tail_hit_rate:.4f} instead of {before.tail_hit_rate:.4f}, "
+            f"coverage@10 {after.coverage:.3f} instead of {before.coverage:.3f}"
+        )
 
 
 if __name__ == "__main__":

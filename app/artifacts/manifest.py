@@ -154,6 +154,7 @@ class Manifest(_Frozen):
     event_types: dict[str, EventType]
     exclude_seen: bool
     time_use: Literal["none", "intervals"]
+    popularity_discount: float = Field(0.0, ge=0, lt=math.inf)
     model: dict[str, Any]
     preprocessing: dict[str, Any]
     training: dict[str, Any]

@@ -30,6 +30,7 @@ from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
 from app.errors import ArtifactError, DeviceUnavailable
 from app.ranking.exact import Device, ExactRanker
 from app.ranking.ranker import ItemSequence, Ranker
+from app.ranking.rerank import popularity_discount
 
 CURRENT_FILE = "CURRENT"
 RETRY_SECONDS = 30.0
@@ -58,6 +59,13 @@ class LiveModel:
     def popular_items(self) -> NDArray[np.int64]:
         """All item indices by falling popularity, ties by rising index."""
         return np.argsort(-self.popularity[1:], kind="stable") + 1
+
+    @cached_property
+    def discount(self) -> NDArray[np.float32] | None:
+        """float32 (num_items + 1,), added to the model's scores: see `popularity_discount`. None where the manifest
+        asks for none."""
+        strength = self.manifest.popularity_discount
+        return popularity_discount(self.popularity, strength) if strength else None
 
 
 class ReloadListener(Protocol):

@@ -23,6 +23,16 @@ def boost(adjust_V: NDArray[np.float32], mask_V: NDArray[np.bool_], factor: floa
     np.add(adjust_V, np.float32(math.log(factor)), out=adjust_V, where=mask_V)
 
 
+def popularity_discount(item_counts_V: NDArray[np.int64], strength: float) -> NDArray[np.float32]:
+    """float32 (V,): what popularity takes from each item's score, −strength · ln(1 + its events).
+
+    Logit adjustment (Menon et al., ICLR 2021) after training: with strength 1 items are ranked by how much likelier
+    they are here than anywhere, with 0 by how likely they are.
+    """
+    discount_V: NDArray[np.float32] = (-strength * np.log1p(item_counts_V)).astype(np.float32)
+    return discount_V
+
+
 def top_k(scores_V: NDArray[np.floating[Any]], k: int) -> NDArray[np.int64]:
     """The item indices of the `k` largest scores, by falling score, equal ones by rising index; −inf never comes.
 

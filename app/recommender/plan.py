@@ -56,6 +56,13 @@ class Plan:
         return max(k, min(POOL * k, MAX_POOL)) if self.request.diversity > 0 else k
 
     @property
+    def discount(self) -> NDArray[np.float32] | None:
+        """`LiveModel.discount` in the columns that the model has; none of items that were appended and have no events
+        that it could have learnt from."""
+        discount_V = self.live.discount
+        return None if discount_V is None else np.pad(discount_V, (0, self.live.ranker.num_items + 1 - len(discount_V)))
+
+    @property
     def query(self) -> Query:
         """What the model is asked, in the columns that it has: of the items added live it may know fewer."""
         num_columns = self.live.ranker.num_items + 1
@@ -64,6 +71,9 @@ class Plan:
             hidden = frozenset(index for index in hidden if index < num_columns)
         if adjust_V is not None and len(adjust_V) != num_columns:
             adjust_V = np.pad(adjust_V[:num_columns], (0, max(0, num_columns - len(adjust_V))), constant_values=-np.inf)
+        discount_V = self.discount
+        if discount_V is not None:
+            adjust_V = discount_V if adjust_V is None else adjust_V + discount_V
         return Query(self.sequence, self.num_ranked, hidden, adjust_V)
 
 

@@ -54,7 +54,9 @@ def listed_by_model(plan: Plan, ranking: Ranking) -> RankedList:
     """From what the model answers to the plan's query. A pin's score is NaN where the model cannot score the item."""
     ranker = plan.live.ranker
     known = [index for index in plan.pins.values() if index <= ranker.num_items]
-    scores_C = ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0] if known else ()
+    scores_C = ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0] if known else np.empty(0, np.float32)
+    if plan.discount is not None:
+        scores_C = scores_C + plan.discount[known]
     score_of = dict(zip(known, map(float, scores_C), strict=True))
     return _listed(plan, plan.strategy, ranking, lambda index: score_of.get(index, np.nan))
 

@@ -59,6 +59,7 @@ class TrainingConfig:
     patience       epochs without a better validation NDCG@10 before training stops
     validation_cases  at most so many, drawn once by seed
     followers      rules kept per item for the mixture with sequential rules, whose share validation decides; 0: none
+    tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
     precision      of matrix products: auto takes bfloat16 where it is faster
     """
 
@@ -101,6 +102,7 @@ class TrainingConfig:
     patience: int = 10
     validation_cases: int = 10_000
     followers: int = 100
+    tail_budget: float = 0.0
     precision: Precision = "auto"
     device: Device = "auto"
     seed: int = 1
@@ -197,7 +199,7 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{
             name: ("in [0, 1)", lambda value: 0 <= value < 1)
-            for name in ("dropout", "average_decay", "label_smoothing", "denoise")
+            for name in ("dropout", "average_decay", "label_smoothing", "denoise", "tail_budget")
         },
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm", "temperature")},
         **{

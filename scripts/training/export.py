@@ -182,6 +182,7 @@ def _manifest(
         event_types=data.event_types,
         exclude_seen=data.exclude_seen,
         time_use="intervals" if "timestamps_ms" in run.model.config.context_inputs else "none",
+        popularity_discount=run.popularity_discount,
         model=dataclasses.asdict(run.model.config),
         preprocessing={
             "name": data.name,

@@ -5,6 +5,7 @@ config.json       the resolved experiment, the data it was trained on, what was 
 checkpoint.pt     everything needed to go on after an interruption, as of the last finished epoch
 best.pt           the weights of the best epoch
 fusion.pt         the rules that they are mixed with, and the share that validation gave to the rules
+long_tail.json    what discounts of popularity traded on validation, the chosen one last; only where asked for
 history.jsonl     one line per epoch
 tensorboard/      the same, for TensorBoard
 refit/            checkpoint.pt, history.jsonl, weights.pt, fusion.pt: the training on everything, where there was one
@@ -21,8 +22,10 @@ from typing import Any
 import torch
 
 from scripts.training.config import ConfigError, TrainingConfig
+from scripts.training.evaluation import Scorer
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
+from scripts.training.long_tail import Discounted, Trade
 from scripts.training.model import SequenceModel
 from scripts.training.rules import RuleTable
 from scripts.training.scorer import ModelScorer
@@ -34,6 +37,7 @@ HISTORY_FILE = "history.jsonl"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 FUSION_FILE = "fusion.pt"
+LONG_TAIL_FILE = "long_tail.json"
 TENSORBOARD_FOLDER = "tensorboard"
 REFIT_FOLDER = "refit"
 REFIT_WEIGHTS_FILE = "weights.pt"
@@ -60,15 +64,19 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the model, the data it came from, how training went."""
+    """A finished run: the model, the data it came from, how training went.
+
+    scorer: of the model, less the discount of popularity, whose strength is `popularity_discount` (0: none).
+    """
 
     folder: Path
     config: RunConfig
     data: PreparedData
     model: FusedModel
-    scorer: ModelScorer
+    scorer: Scorer
     history: list[dict[str, Any]]
     refit: bool
+    popularity_discount: float = 0.0
 
     @property
     def num_epochs(self) -> int:
@@ -92,7 +100,12 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
     attention = read_weights(path, config.training, config.num_items)
     model = FusedModel(attention, *read_fusion(folder))
-    return Run(run, config, data, model, ModelScorer(model), read_history(folder), refit)
+    scorer: Scorer = ModelScorer(model)
+    strength = read_discount(run)
+    if strength:
+        learnt_from = data.everything if refit else data.train
+        scorer = Discounted(scorer, learnt_from.item_counts(data.num_items), strength)
+    return Run(run, config, data, model, scorer, read_history(folder), refit, strength)
 
 
 def read_weights(path: Path, config: TrainingConfig, num_items: int) -> SequenceModel:
@@ -117,6 +130,18 @@ def read_fusion(folder: Path) -> tuple[RuleTable | None, float]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     rules = RuleTable(content["items"].numpy(), content["weights"].numpy()) if "items" in content else None
     return rules, content["share"]
+
+
+def write_trades(run: Path, trades: Sequence[Trade]) -> None:
+    """The last one is the one chosen."""
+    content = json.dumps([asdict(trade) for trade in trades], indent=2) + "\n"
+    write_atomically(run / LONG_TAIL_FILE, content.encode())
+
+
+def read_discount(run: Path) -> float:
+    """Strength of the discount of popularity that was chosen; 0 where none was asked for."""
+    path = run / LONG_TAIL_FILE
+    return float(json.loads(path.read_bytes())[-1]["strength"]) if path.is_file() else 0.0
 
 
 def is_refitted(run: Path) -> bool:

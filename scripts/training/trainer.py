@@ -19,9 +19,10 @@ from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
 from scripts.training.distributed import ALONE, Processes
-from scripts.training.fusion import fuse
+from scripts.training.fusion import FusedModel, fuse
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
+from scripts.training.long_tail import Trade, choose_discount
 from scripts.training.model import SequenceModel
 from scripts.training.rules import learn_rules
 from scripts.training.run_folder import (
@@ -37,8 +38,9 @@ from scripts.training.run_folder import (
     save_tensors,
     write_fusion,
     write_history,
+    write_trades,
 )
-from scripts.training.scorer import validate
+from scripts.training.scorer import ModelScorer, validate
 from scripts.training.tracking import Nothing, StartTracker, TensorBoard
 
 FEW_CASES = 1000
@@ -62,12 +64,14 @@ class Outcome:
     """`best` is the record of the best epoch (of the last one where nothing validates).
 
     share_of_rules: what validation gave to the rules; `by_share` the watched metric that each share reached.
+    trades: see `choose_discount`; empty where no hit rate may be given up.
     """
 
     best: dict[str, Any]
     num_epochs: int
     share_of_rules: float = 0.0
     by_share: Mapping[float, float] = field(default_factory=dict)
+    trades: Sequence[Trade] = ()
 
 
 def train(
@@ -95,16 +99,19 @@ def train(
     outcome = _epochs(data, data.train, config, run, BEST_FILE, measure, observer, start_tracker, processes)
     if not processes.is_first:
         return outcome
-    if config.followers == 0:
-        write_fusion(run, None, 0.0)
-        return outcome
     attention = read_weights(run / BEST_FILE, config, data.num_items)
-    attributes = shared_attributes(data.attributes)
-    rules = learn_rules(data.train, data.num_items, config.followers, attributes)
     some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
-    model, by_share = fuse(attention, rules, data, some_cases)
+    model, rules = FusedModel(attention, None, 0.0), None
+    if config.followers:
+        rules = learn_rules(data.train, data.num_items, config.followers, shared_attributes(data.attributes))
+        model, by_share = fuse(attention, rules, data, some_cases)
+        outcome = replace(outcome, share_of_rules=model.share, by_share=by_share)
     write_fusion(run, rules if model.share else None, model.share)
-    return replace(outcome, share_of_rules=model.share, by_share=by_share)
+    if config.tail_budget > 0:
+        trades = choose_discount(ModelScorer(model), data, some_cases, config.tail_budget)
+        write_trades(run, trades)
+        outcome = replace(outcome, trades=trades)
+    return outcome
 
 
 def refit(

@@ -1,7 +1,9 @@
 """Recommender over the distance model and a dictionary of histories: every expected list is computed by eye."""
 
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from app.errors import StoreUnavailable
 from app.ranking.batching import Batcher
 from app.recommender.popular import PRIOR_EVENTS
 from app.recommender.recommender import Recommender
-from app.recommender.requests import Reason, Recommendation, RecommendationRequest
+from app.recommender.requests import Pin, Reason, Recommendation, RecommendationRequest
 from app.recommender.sequences import encode, gone_items
 from app.state.event_log import ServedRecord
 from app.state.history import HistoryEvent, Owner
@@ -98,6 +100,20 @@ async def test_request_overrides_whether_seen_items_come_back(
     recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
     answer = await recommender.recommend(RecommendationRequest(USER, None, k=1, exclude_seen=exclude_seen))
     assert ids(answer) == [first]
+
+
+async def test_discount_of_popularity_acts_on_what_the_model_ranks(model: LiveModel) -> None:
+    """Item i has 10·i events: after i4 it scores −|i − 4| − ln(1 + 10·i), so i1 comes before i6 (−5.40 and −6.11)."""
+    model = replace(model, manifest=model.manifest.model_copy(update={"popularity_discount": 1.0}))
+    recommender = Recommender(Histories({USER: events("i4")}), Models(model), Items(), Counters(), Served(), Batcher())
+    answer = await recommender.recommend(RecommendationRequest(USER, None, k=4, pins=(Pin("i9", 4),)))
+    assert ids(answer) == ["i3", "i5", "i2", "i9"]
+    expected = [-1 - math.log(31), -1 - math.log(51), -2 - math.log(21), -5 - math.log(91)]
+    assert [item.score for item in answer.items] == pytest.approx(expected, rel=1e-5)
+    answer = await recommender.recommend(RecommendationRequest(USER, None, k=3, candidates=["i5", "i6", "i1"]))
+    assert ids(answer) == ["i5", "i1", "i6"]
+    nobody = await recommender.recommend(RecommendationRequest(Owner("user", "unknown"), None, k=9))
+    assert [item_id for item_id in ids(nobody) if item_id in ("i7", "i8", "i9")] == ["i9", "i8", "i7"]
 
 
 async def test_excluded_items_never_come_back(model: LiveModel) -> None:
