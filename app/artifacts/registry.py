@@ -1,6 +1,7 @@
 """Which model version is live: checked before it serves, swapped in one step, watched for the next."""
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -54,6 +55,12 @@ class LiveModel:
     @property
     def version(self) -> str:
         return self.manifest.model_version
+
+    def with_ranker(self, ranker: Ranker) -> "LiveModel":
+        """The same version ranked by something else; what was computed of it is kept."""
+        other = copy.copy(self)
+        object.__setattr__(other, "ranker", ranker)
+        return other
 
     @cached_property
     def popular_items(self) -> NDArray[np.int64]:

@@ -77,24 +77,23 @@ class ExactRanker:
     def with_tables(self, tables: Tables) -> "ExactRanker":
         """The same graph with other tables: other rules, or rows appended for items that training never saw.
 
-        The graph is shared and nothing is loaded; a ranker that is in use goes on with the tables that it has.
+        The graph is shared and nothing is loaded; a ranker that is in use goes on with the tables that it has. The
+        number of items follows from `item_vectors`; rules may have fewer rows, the items behind them have none.
 
         Raises:
-            ValueError: other tables than this ranker has, or tables of different lengths.
+            ValueError: other tables than this ranker has, or one with too many rows.
         """
-        if tables.keys() != self._tables.keys():
+        if tables.keys() != self._tables.keys() or not tables:
             raise ValueError(f"tables {sorted(self._tables)} are expected, found {sorted(tables)}")
         other = copy.copy(self)
-        other._num_items = len(next(iter(tables.values()))) - 1
+        other._num_items = len(tables["item_vectors"]) - 1
         other._set_tables(tables)
         return other
 
     def _set_tables(self, tables: Tables) -> None:
         for name, table in tables.items():
-            if len(table) != self._num_items + 1:
-                raise ValueError(
-                    f"{name} has {len(table)} rows, expected one for each of {self._num_items + 1} indices"
-                )
+            if len(table) > self._num_items + 1:
+                raise ValueError(f"{name} has {len(table)} rows, there are only {self._num_items + 1} indices")
         self._tables = dict(tables)
         # Wrapped once: onnxruntime reads the memory where it is, and on a GPU the table is copied there only now.
         self._table_values = {

@@ -81,7 +81,7 @@ def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     """Raises InvalidRequest for a filter that does not fit the catalogue."""
     request = question.request
     events = question.events if request.history is None else relevant(request.history, live.manifest.event_types)
-    sequence = encode(events, live)
+    sequence = encode(events, live, view)
     reasons: list[Reason] = []
     if question.store_failed:
         reasons.append(Reason.STORE_UNAVAILABLE)

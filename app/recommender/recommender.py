@@ -12,6 +12,7 @@ from app.errors import RequestError, StoreUnavailable
 from app.ranking.batching import MAX_ITEMS_INLINE, MAX_SCORES, Batcher
 from app.ranking.similar import SimilarItems
 from app.recommender.attribution import new_recommendation_id
+from app.recommender.cold_items import ColdItems
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights
@@ -84,6 +85,7 @@ class Recommender:
         self._batcher = batcher
         self._kept = KeptWeights()
         self._similar_items = SimilarItems()
+        self._cold_items = ColdItems()
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -92,8 +94,7 @@ class Recommender:
             InvalidRequest: a filter does not fit the catalogue.
         """
         question = await self._question(request)
-        live = self._models.live  # once: a reload between two reads would mix two vocabularies
-        view = self._catalogue.view(live)
+        live, view = self._items()
         if live is None:
             return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
         plan = make_plan(question, live, view)
@@ -108,8 +109,7 @@ class Recommender:
             InvalidRequest: a filter does not fit the catalogue.
         """
         question = await self._question(request)
-        live = self._models.live
-        view = self._catalogue.view(live)
+        live, view = self._items()
         if live is None:
             return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
         plan = make_plan(question, live, view)
@@ -139,8 +139,7 @@ class Recommender:
         take too much memory.
         """
         questions = await asyncio.gather(*(self._question(request) for request in requests))
-        live = self._models.live
-        view = self._catalogue.view(live)
+        live, view = self._items()
         counters = await self._counters(*requests)
         at_once = max(1, MAX_SCORES // (view.num_items + 1))
         answers: list[Recommendation | RequestError] = []
@@ -150,6 +149,12 @@ class Recommender:
             for outcome in await asyncio.to_thread(rank_each, some, live, view, counters, self._kept):
                 answers.append(outcome if isinstance(outcome, RequestError) else self._answer(outcome, live, view))
         return answers
+
+    def _items(self) -> tuple[LiveModel | None, CatalogueView]:
+        """The model and the catalogue of this moment, once per request: a reload between would mix two vocabularies."""
+        live = self._models.live
+        view = self._catalogue.view(live)
+        return live if live is None else self._cold_items.lengthened(live, view), view
 
     async def _question(self, request: RecommendationRequest) -> Question:
         event_types = self._models.event_types

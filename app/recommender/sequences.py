@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.ranking.ranker import ItemSequence
+from app.state.catalogue import CatalogueView
 from app.state.history import HistoryEvent
 
 DAY_US = 86_400_000_000
@@ -51,15 +52,16 @@ def gone_items(
     return seen | dismissed if exclude_seen else dismissed
 
 
-def encode(events: Sequence[HistoryEvent], live: LiveModel) -> ItemSequence:
-    """The newest `max_length` events whose item the model knows, oldest first."""
-    index_of, event_types, max_length = live.vocabulary.index_of, live.manifest.event_types, live.manifest.max_length
+def encode(events: Sequence[HistoryEvent], live: LiveModel, view: CatalogueView) -> ItemSequence:
+    """The newest `max_length` events whose item the ranker has a row for, oldest first."""
+    index_of, num_items = view.index_of, live.ranker.num_items
+    event_types, max_length = live.manifest.event_types, live.manifest.max_length
     items: list[int] = []
     timestamps_ms: list[int] = []
     types: list[int] = []
     for item_id, event_type, timestamp_us in reversed(events):
         index = index_of(item_id)
-        if index is None or not enters_sequence(event_type, event_types):
+        if index is None or index > num_items or not enters_sequence(event_type, event_types):
             continue
         items.append(index)
         timestamps_ms.append(timestamp_us // 1000)

@@ -116,6 +116,8 @@ class FusedModel(nn.Module):
         last_B1 = (items_BL != 0).sum(dim=1, keepdim=True) - 1
         column_BR = last_B1 - torch.arange(RULES_READ, device=items_BL.device)
         newest_BR = torch.where(column_BR >= 0, items_BL.gather(1, column_BR.clamp(min=0)), 0)
+        # An item that was appended to the table of vectors alone has no rules.
+        newest_BR = torch.where(newest_BR < rules.items_VN.shape[0], newest_BR, 0)
         size = (*newest_BR.shape, -1)
         weights_BRN = rules.weights_VN.index_select(0, newest_BR.flatten()).view(size) * self.decay_R[:, None]
         followers_BRN = rules.items_VN.index_select(0, newest_BR.flatten()).view(size)

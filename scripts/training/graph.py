@@ -103,7 +103,8 @@ def export_graph(model: FusedModel, path: Path) -> None:
     }
     batch, length, rows = torch.export.Dim("batch"), torch.export.Dim("length"), torch.export.Dim("rows")
     shapes: dict[str, Any] = {"items": {0: batch, 1: length}, "k": None, "adjust": {0: batch, 1: rows}}
-    shapes |= {name: {0: rows} for name in tables}
+    # Rules may have fewer rows: none for items that were appended to the vectors.
+    shapes |= {name: {0: rows if name == "item_vectors" else torch.export.Dim("rule_rows")} for name in tables}
     shapes |= {"timestamps_ms": shapes["items"], "event_types": shapes["items"], "target_type": {0: batch}}
     with _quiet_exporter():
         program = torch.onnx.export(

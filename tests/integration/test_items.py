@@ -1,6 +1,7 @@
 """/items of a running service: what is put is there at once, is there everywhere soon, and stays."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.distance_model import promote, write_distance_artifact, write_live_distance_artifact
 from tests.integration.conftest import Server
+from tests.make_tiny_artifact import ARTIFACTS as TINY
 from tests.service import Client, eventually, serving
 
 ANY = {"available": True, "in_model": False}
@@ -196,3 +198,26 @@ def test_live_items_survive_restart_and_reload(tmp_path: Path, own_valkey: Serve
             assert (new["attributes"], new["in_model"]) == ({"price": 1}, version == "distance-2")
             assert client.get("/items/i1").json()["attributes"]["price"] == 2
             assert client.get("/items/i2").status_code == 404
+
+
+def test_item_that_no_model_has_seen_is_recommended_by_its_attributes(tmp_path: Path) -> None:
+    """Both workers rank it within a second, and a change of what it is changes its rank."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(TINY, folder / "artifacts")
+    body = {"history": ["i3"], "k": 2, "candidates": ["cold", "i4"]}
+    with serving(folder, workers=2) as client:
+        url = str(client.base_url) + "/recommend"
+
+        def scores() -> set[float | None]:
+            """Of ten answers; a new connection each, so that either worker may take it."""
+            answers = [httpx.post(url, json=body).json()["items"] for _ in range(10)]
+            return {next((item["score"] for item in items if item["item_id"] == "cold"), None) for items in answers}
+
+        assert scores() == {None}
+        client.put("/items/cold", json={"attributes": {"genres": ["Comedy"], "year": 1974}})
+        eventually(lambda: len(found := scores()) == 1 and found != {None})
+        as_comedy = scores()
+        client.put("/items/cold", json={"attributes": {"genres": ["Romance"], "year": 1999}})
+        eventually(lambda: len(found := scores()) == 1 and found != as_comedy)
+        answer = client.post("/recommend", json={"history": ["cold"], "k": 31, "exclude_seen": False}).json()
+        assert (answer["strategy"], len(answer["items"])) == ("model", 31)

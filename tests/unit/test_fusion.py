@@ -156,6 +156,23 @@ def test_tables_are_replaced_and_appended_to_without_another_graph(exported: tup
     np.testing.assert_array_equal(again.scores, before.scores)
 
 
+def test_item_that_only_the_vectors_have_is_ranked_and_read_without_rules(
+    exported: tuple[FusedModel, ExactRanker],
+) -> None:
+    """Item 13 is item 5 once more; nothing follows item 5 either."""
+    model, ranker = exported
+    tables = tables_of(model)
+    tables["item_vectors"] = np.concatenate([tables["item_vectors"], tables["item_vectors"][5:6]])
+    longer = ranker.with_tables(tables)
+    of_13, of_5 = longer.rank([ItemSequence([2, 13], [0, 0], [1, 1]), ItemSequence([2, 5], [0, 0], [1, 1])], 13)
+    assert of_13.item_indices.tolist() == of_5.item_indices.tolist()
+    np.testing.assert_allclose(of_13.scores, of_5.scores, atol=1e-6)
+    scores = dict(zip(of_5.item_indices.tolist(), of_5.scores.tolist(), strict=True))
+    assert scores[13] == pytest.approx(scores[5], abs=1e-6)
+    with pytest.raises(ValueError, match="rule_items has 13 rows, there are only 12"):
+        ranker.with_tables({**tables, "item_vectors": tables["item_vectors"][:12]})
+
+
 def test_states_times_item_vectors_are_the_scores_of_attention(exported: tuple[FusedModel, ExactRanker]) -> None:
     model, ranker = exported
     histories = [ItemSequence([3, 1], [0, 0], [1, 1]), ItemSequence([7], [0], [1])]

@@ -212,7 +212,7 @@ async def test_every_answer_is_logged_as_it_was_served(model: LiveModel) -> None
 def test_model_reads_the_newest_known_events_oldest_first(model: LiveModel) -> None:
     history = events("i1", "i2", "new", "i3", "i4", "i5", "i6")
     history[-1] = HistoryEvent("i6", "cart", 7_000_999)
-    sequence = encode(history, model)
+    sequence = encode(history, model, Items().view(model))
     assert list(sequence.items) == [2, 3, 4, 5, 6]
     assert list(sequence.timestamps_ms) == [2000, 4000, 5000, 6000, 7000]
     assert list(sequence.event_types) == [1, 1, 1, 1, 2]
