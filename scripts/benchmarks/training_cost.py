@@ -113,26 +113,32 @@ def slopes(axis: str, costs: Sequence[Cost]) -> str:
 
 def draw(found: dict[str, list[Cost]], path: Path) -> None:
     """One column per axis: seconds an epoch above, peak memory below."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 5.2), layout="constrained")
     rows = figure.subplots(2, len(found), sharey="row", squeeze=False)
     for column, (axis, costs) in enumerate(found.items()):
         sizes = [getattr(cost.point, axis) for cost in costs]
-        for row, values, label in (
+        for place, values, label in (
             (0, [cost.seconds for cost in costs], "seconds an epoch"),
             (1, [cost.peak_bytes / 1e9 for cost in costs], "peak memory, GB"),
         ):
-            ax = rows[row][column]
+            ax = rows[place][column]
             ax.plot(sizes, values, "o-", color="#2a6f97")
             ax.set_xscale("log")
-            ax.set_ylim(bottom=0)
+            ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
+            ax.minorticks_off()
             ax.grid(alpha=0.3)
             if column == 0:
                 ax.set_ylabel(label)
         rows[1][column].set_xlabel(AXES[axis])
+    for row in rows:
+        row[0].set_ylim(bottom=0)  # of the whole row; earlier it would be the end of fitting to what is drawn later
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    # Text as text, and the same file for the same figures.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "training cost"}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -44,11 +44,12 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 @dataclass(frozen=True)
 class Course:
     """Of each epoch, in order: seconds of training alone, and validation NDCG@10 after it; `steps` from one item to the
-    next that an epoch learns from; peak of the process."""
+    next that an epoch learns from. Of the whole process, validation or export included: processor time and peak."""
 
     steps: int
     seconds: tuple[float, ...]
     ndcg: tuple[float, ...]
+    cpu_seconds: float
     peak_bytes: int
 
     @property
@@ -59,10 +60,15 @@ class Course:
     def median_seconds(self) -> float:
         return float(np.median(self.seconds))
 
+    @property
+    def cpu_seconds_an_epoch(self) -> float:
+        """Other work on the machine does not change them much."""
+        return self.cpu_seconds / len(self.seconds)
+
     def reaches(self, ndcg: float) -> tuple[int, float]:
         """The first epoch with at least so much, and the seconds up to its end; at most `best` is asked for.
 
-        >>> Course(9, (2.0, 3.0, 4.0), (0.1, 0.3, 0.2), 0).reaches(0.2)
+        >>> Course(9, (2.0, 3.0, 4.0), (0.1, 0.3, 0.2), 9.0, 0).reaches(0.2)
         (2, 5.0)
         """
         epoch = next(number for number, value in enumerate(self.ndcg, 1) if value >= ndcg)
@@ -109,6 +115,7 @@ def measure_segue(data: PreparedData, config: TrainingConfig, folder: Path) -> C
         int(np.maximum(data.train.lengths - 1, 0).sum()),
         tuple(record["seconds"] for record in history),
         tuple(record[WATCHED_METRIC] for record in history),
+        cost.cpu_seconds,
         cost.peak_bytes,
     )
 
@@ -161,7 +168,7 @@ def measure_peer(
     ndcg = tuple(_ndcg(data, cases, folder / f"epoch-{record['epoch']}.npz") for record in records)
     # RecTools cuts a history to its newest events instead of reading it in several windows.
     steps = int(np.clip(data.train.lengths - 1, 0, config.max_length).sum())
-    return Course(steps, tuple(record["seconds"] for record in records), ndcg, cost.peak_bytes)
+    return Course(steps, tuple(record["seconds"] for record in records), ndcg, cost.cpu_seconds, cost.peak_bytes)
 
 
 def _ndcg(data: PreparedData, cases: Cases, vectors: Path) -> float:
@@ -187,6 +194,8 @@ def speed_table(name: str, segue: Course, peer: Course, peer_name: str) -> str:
         ["steps an epoch", f"{segue.steps:,}", f"{peer.steps:,}", f"{peer.steps / segue.steps:.1f}"],
         ["seconds an epoch, median", f"{segue.median_seconds:.1f}", f"{peer.median_seconds:.1f}",
          f"{peer.median_seconds / segue.median_seconds:.1f}"],
+        ["processor seconds an epoch", f"{segue.cpu_seconds_an_epoch:.1f}", f"{peer.cpu_seconds_an_epoch:.1f}",
+         f"{peer.cpu_seconds_an_epoch / segue.cpu_seconds_an_epoch:.1f}"],
         ["best validation NDCG@10", share(segue.best), share(peer.best), ""],
         [f"seconds to validation NDCG@10 {share(target)}", f"{our_seconds:.0f} ({our_epoch} epochs)",
          f"{their_seconds:.0f} ({their_epoch} epochs)", f"{their_seconds / our_seconds:.1f}"],

@@ -67,6 +67,7 @@ def test_ours_is_trained_by_the_command(tmp_path: Path, walk: PreparedData) -> N
     assert len(course.seconds) == len(course.ndcg) == 2
     assert course.steps == 40 * 6
     assert course.peak_bytes > 1e8
+    assert course.cpu_seconds > 0
 
 
 def test_unknown_items_score_nothing(walk: PreparedData) -> None:
@@ -82,11 +83,12 @@ def test_unknown_items_score_nothing(walk: PreparedData) -> None:
 
 def test_times_are_summed_up_to_what_both_reach() -> None:
     """Both reach .05: Segue after 2 of its epochs (2 + 3 s), the peer after 3 (10 + 10 + 10 s)."""
-    segue = Course(100, (2.0, 3.0, 3.0), (0.02, 0.055, 0.06), 500_000_000)
-    peer = Course(80, (10.0, 10.0, 10.0), (0.01, 0.04, 0.05), 1_000_000_000)
+    segue = Course(100, (2.0, 3.0, 3.0), (0.02, 0.055, 0.06), 12.0, 500_000_000)
+    peer = Course(80, (10.0, 10.0, 10.0), (0.01, 0.04, 0.05), 60.0, 1_000_000_000)
     table = speed_table("walk", segue, peer, "Peer")
     assert "| seconds to validation NDCG@10 .0500 | 5 (2 epochs) | 30 (3 epochs) | 6.0 |" in table
     assert "| seconds an epoch, median | 3.0 | 10.0 | 3.3 |" in table
+    assert "| processor seconds an epoch | 4.0 | 20.0 | 5.0 |" in table
     assert "| peak memory, GB | 0.50 | 1.00 | 2.0 |" in table
     assert "| steps an epoch | 100 | 80 | 0.8 |" in table
 
