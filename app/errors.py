@@ -6,6 +6,7 @@
     │   ├── PayloadTooLarge
     │   ├── UnsupportedMediaType
     │   ├── NotFound
+    │   ├── CursorExpired
     │   └── CatalogueFull
     ├── StoreUnavailable          the store does not answer → 503, or a degraded recommendation
     ├── StoreMismatch             the store was set up with other settings → the service does not start
@@ -28,6 +29,7 @@ class ProblemCode(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     NOT_FOUND = "not_found"
+    CURSOR_EXPIRED = "cursor_expired"
     CATALOGUE_FULL = "catalogue_full"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALL_EVENTS_REJECTED = "all_events_rejected"
@@ -85,6 +87,18 @@ class NotFound(RequestError):
     """The resource does not exist."""
 
     code = ProblemCode.NOT_FOUND
+
+
+class CursorExpired(RequestError):
+    """The list that a cursor leads to is not this caller's, or is kept no longer."""
+
+    code = ProblemCode.CURSOR_EXPIRED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This caller has no such list, or has it no longer: lists are kept for 30 minutes, the newest 8 of each "
+            "user or guest. Begin again with paginate."
+        )
 
 
 class CatalogueFull(RequestError):

@@ -17,6 +17,7 @@ from app.artifacts.event_types import read_event_uses
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
 from app.ranking.batching import Batcher
+from app.recommender.paging import Paging
 from app.recommender.recommender import Recommender
 from app.settings import Settings, load_settings
 from app.state.catalogue import Catalogue
@@ -24,6 +25,7 @@ from app.state.connection import claim_store, connect
 from app.state.erasing import Erasing
 from app.state.event_log import EventLog
 from app.state.history import History
+from app.state.kept_lists import KeptLists
 from app.state.merging import Merging
 from app.state.popularity import Popularity
 from app.state.served import ServedBuffer
@@ -119,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     batcher = Batcher()
     recommender = Recommender(history, registry, catalogue, popularity, served, batcher)
+    paging = Paging(recommender, KeptLists(redis, namespace=settings.namespace, shards=settings.shards))
 
     async def claim() -> None:
         await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
@@ -174,7 +177,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry)
     limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
     for router in (
-        recommend.router(recommender, telemetry),
+        recommend.router(recommender, paging, telemetry),
         batch.router(recommender, telemetry),
         similar.router(recommender, telemetry),
         events.router(history, registry, telemetry, **limits),

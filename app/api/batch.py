@@ -13,7 +13,7 @@ from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import STATUS, faults_of, pointer_part, problem_body
 from app.api.recommend import answer_body, count, to_request
-from app.api.schemas.recommend import MAX_REQUESTS, RecommendBatchAnswer, RecommendBatchBody, RecommendBody
+from app.api.schemas.recommend import MAX_REQUESTS, BatchedBody, RecommendBatchAnswer, RecommendBatchBody
 from app.api.security import JSON, read_body
 from app.errors import Fault, InvalidRequest, PayloadTooLarge, ProblemCode, RequestError
 from app.recommender.requests import Recommendation, RecommendationRequest
@@ -75,7 +75,7 @@ def read_requests(raw: bytes) -> list[object]:
 
 def check(value: object) -> RecommendationRequest | RequestError:
     try:
-        return to_request(RecommendBody.model_validate(value))
+        return to_request(BatchedBody.model_validate(value))
     except ValidationError as error:
         faults = faults_of(error.errors(include_url=False, include_input=False), value)
         return InvalidRequest("The request breaks the contract.", faults=faults)

@@ -18,6 +18,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _MEANINGS = {
     400: "The body is not JSON.",
     404: "There is no such thing.",
+    410: "The cursor leads to no list of this caller that is still kept.",
     413: "The body or the batch is too large.",
     415: "The body is of a type that is not read here.",
     422: "The body or a parameter breaks the contract; `errors` says where.",

@@ -25,6 +25,7 @@ STATUS = {
     ProblemCode.INVALID_JSON: 400,
     ProblemCode.NOT_FOUND: 404,
     ProblemCode.METHOD_NOT_ALLOWED: 405,
+    ProblemCode.CURSOR_EXPIRED: 410,
     ProblemCode.PAYLOAD_TOO_LARGE: 413,
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: 415,
     ProblemCode.INVALID_REQUEST: 422,

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
 from app.api.problems import invalid_body
-from app.api.schemas.recommend import HistoryItem, RankingBody, RecommendAnswer, RecommendBody
+from app.api.schemas.recommend import BatchedBody, HistoryItem, RankingBody, RecommendAnswer, RecommendBody
 from app.api.security import JSON, read_body
+from app.recommender.paging import NextPage
 from app.recommender.requests import Boost, Pin, Popular, Recommendation, RecommendationRequest
 from app.state.history import HistoryEvent, Owner
 from app.telemetry import Telemetry
@@ -23,28 +24,44 @@ class Recommends(Protocol):
     async def recommend(self, request: RecommendationRequest) -> Recommendation: ...
 
 
-def router(recommender: Recommends, telemetry: Telemetry) -> APIRouter:
+class GivesPages(Protocol):
+    async def first(self, request: RecommendationRequest) -> Recommendation: ...
+
+    async def next(self, asked: NextPage) -> Recommendation: ...
+
+
+def router(recommender: Recommends, paging: GivesPages, telemetry: Telemetry) -> APIRouter:
     routes = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 
     @routes.post(
         "/recommend",
         response_model=RecommendAnswer,
-        responses=problems(400, 413, 415, 422),
+        responses=problems(400, 410, 413, 415, 422, 503),
         openapi_extra=body_of({JSON: reference(RecommendBody)}),
         summary="Rank items for a user, a guest or a given history",
     )
     async def recommend(request: Request) -> Response:
         """An unknown user gets what is popular, with `reasons: ["unknown_user"]`. A store that is down degrades the
-        answer; it still comes."""
+        answer; it still comes. Only a `cursor` needs the store."""
         _, raw = await read_body(request, JSON)
         try:
             body = RecommendBody.model_validate_json(raw)
         except ValidationError as error:
             raise invalid_body(error, raw) from None
-        answer = await recommender.recommend(to_request(body))
+        if body.cursor is not None:
+            owner = None if body.user_id is body.session_id is None else Owner.of_caller(body.user_id, body.session_id)
+            k = body.k if "k" in body.model_fields_set else None
+            answer = await paging.next(NextPage(owner, body.cursor, k, "attributes" in body.include))
+        elif body.paginate:
+            answer = await paging.first(to_request(body))
+        else:
+            answer = await recommender.recommend(to_request(body))
         count(answer, telemetry)
+        found = answer_body(answer)
+        if body.cursor is not None or body.paginate:
+            found["next_cursor"] = answer.next_cursor
         headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
-        return Response(orjson.dumps(answer_body(answer)), headers=headers, media_type=JSON)
+        return Response(orjson.dumps(found), headers=headers, media_type=JSON)
 
     return routes
 
@@ -57,7 +74,7 @@ def count(answer: Recommendation, telemetry: Telemetry) -> None:
         telemetry.recommended(answer.strategy, answer.model_version, answer.items[0].rank, answer.items[-1].rank)
 
 
-def to_request(body: RecommendBody) -> RecommendationRequest:
+def to_request(body: BatchedBody) -> RecommendationRequest:
     return ranking_request(
         body,
         owner=Owner.of_caller(body.user_id, body.session_id) if body.history is None else None,

@@ -93,12 +93,18 @@ class Recommender:
         Raises:
             InvalidRequest: a filter does not fit the catalogue.
         """
+        answer = await self.rank(request)
+        self.log(request.owner, answer)
+        return answer
+
+    async def rank(self, request: RecommendationRequest) -> Recommendation:
+        """What `recommend` answers, for a caller that shows it in its own way and has that logged."""
         question = await self._question(request)
         live, view = self._items()
         if live is None:
-            return self._answer(rank_by_counters(question, view, await self._counters(request)), live, view)
+            return made(rank_by_counters(question, view, await self._counters(request)), live, view)
         plan = make_plan(question, live, view)
-        return self._answer(await self._ranked(plan, question), live, view)
+        return made(await self._ranked(plan, question), live, view)
 
     async def similar(self, request: RecommendationRequest) -> Recommendation:
         """Items like those of the request's `history`, by the model's vectors.
@@ -174,25 +180,17 @@ class Recommender:
             return Counters(is_known=False)
 
     def _answer(self, ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Recommendation:
-        request, reasons = ranked.request, ranked.reasons
-        if len(ranked.items) < request.k:
-            reasons = (*reasons, Reason.SHORT_CATALOGUE)
-        recommendation = Recommendation(
-            recommendation_id=new_recommendation_id(ranked.strategy, live.version if live is not None else None),
-            strategy=ranked.strategy,
-            degraded=Reason.STORE_UNAVAILABLE in reasons,
-            reasons=reasons,
-            model_version=live.version if live is not None else None,
-            history_length=ranked.history_length,
-            items=tuple(
-                RankedItem(item_id, rank, score, attributes_of(item_id, view) if request.include_attributes else None)
-                for rank, (item_id, score) in enumerate(ranked.items, start=1)
-            ),
-        )
-        self._log(request.owner, recommendation)
+        recommendation = made(ranked, live, view)
+        self.log(ranked.request.owner, recommendation)
         return recommendation
 
-    def _log(self, owner: Owner | None, recommendation: Recommendation) -> None:
+    def attributes(self, item_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Of each item as they are now; empty for one that the catalogue does not know."""
+        view = self._catalogue.view(self._models.live)
+        return [attributes_of(item_id, view) for item_id in item_ids]
+
+    def log(self, owner: Owner | None, recommendation: Recommendation) -> None:
+        """Keep what was shown, to whom."""
         self._served.record(
             ServedRecord(
                 recommendation_id=recommendation.recommendation_id,
@@ -202,8 +200,27 @@ class Recommender:
                 strategy=recommendation.strategy,
                 item_ids=tuple(item.item_id for item in recommendation.items),
                 scores=tuple(item.score for item in recommendation.items),
+                first_position=recommendation.items[0].rank if recommendation.items else 1,
             )
         )
+
+
+def made(ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Recommendation:
+    request, reasons = ranked.request, ranked.reasons
+    if len(ranked.items) < request.k:
+        reasons = (*reasons, Reason.SHORT_CATALOGUE)
+    return Recommendation(
+        recommendation_id=new_recommendation_id(ranked.strategy, live.version if live is not None else None),
+        strategy=ranked.strategy,
+        degraded=Reason.STORE_UNAVAILABLE in reasons,
+        reasons=reasons,
+        model_version=live.version if live is not None else None,
+        history_length=ranked.history_length,
+        items=tuple(
+            RankedItem(item_id, rank, score, attributes_of(item_id, view) if request.include_attributes else None)
+            for rank, (item_id, score) in enumerate(ranked.items, start=1)
+        ),
+    )
 
 
 def attributes_of(item_id: str, view: CatalogueView) -> dict[str, Any]:

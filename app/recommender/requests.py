@@ -108,7 +108,8 @@ class RankedItem:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """`history_length` counts the stored (or given) events, known to the model or not."""
+    """`history_length` counts the stored (or given) events, known to the model or not. `next_cursor` leads to the next
+    page of a list that is shown page by page."""
 
     recommendation_id: str
     strategy: Strategy
@@ -117,3 +118,4 @@ class Recommendation:
     model_version: str | None
     history_length: int
     items: tuple[RankedItem, ...]
+    next_cursor: str | None = None

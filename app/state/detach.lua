@@ -2,12 +2,14 @@
 --
 -- KEYS[1] event log, KEYS[2] merges under way, KEYS[3] position of the owner's last merge in the log
 -- KEYS[4…6] history, counted identities and list of merges; KEYS[7…9] where they wait, detached
+-- KEYS[10] lists that are kept for further pages, which nobody will ask for
 -- ARGV[1] owner, ARGV[2] target, ARGV[3] log data, ARGV[4] age of the log (ms)
 -- Returns nil when nothing is stored; else "after upto target" of the merge under way, and whether it began only now:
 -- what the log says of the owner between the two positions belongs to the target.
 
 local call = redis.call
 
+call('DEL', KEYS[10])
 local under_way = call('HGET', KEYS[2], ARGV[1])
 if under_way then
   return { under_way, 0 }

@@ -61,6 +61,7 @@ class Erasing:
                     keys.merged(owner),
                     keys.expected(owner),
                     *keys.erasing(owner),
+                    keys.lists(owner),
                 ),
                 (),
             )

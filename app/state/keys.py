@@ -97,6 +97,10 @@ class Keys:
         """What `merged` and `expected` held when the owner's erasure began, until it is complete."""
         return self._of_owner("erasing_merged", owner), self._of_owner("erasing_expected", owner)
 
+    def lists(self, owner: Owner | str) -> str:
+        """Lists that the owner is shown page by page; one that was made for nobody goes by its name."""
+        return self._of_owner("lists", owner)
+
     def under_way(self, shard: int) -> str:
         """The shard's unfinished merges, by source."""
         return f"{self.namespace}:{{{shard}}}:merges_under_way"
@@ -126,5 +130,5 @@ class Keys:
     def meta(self) -> str:
         return f"{self.namespace}:meta"
 
-    def _of_owner(self, name: str, owner: Owner) -> str:
+    def _of_owner(self, name: str, owner: Owner | str) -> str:
         return f"{self.namespace}:{{{self.shard_of(owner)}}}:{name}:{owner}"

@@ -173,6 +173,7 @@ class Merging:
                 keys.counted(source),
                 keys.merged(source),
                 *keys.detached(source),
+                keys.lists(source),
             ),
             (str(source), str(target), orjson.dumps(data), self._log_max_age_ms),
         )

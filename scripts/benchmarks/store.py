@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
 from app.state.connection import Store, claim_store, connect
 from app.state.embedded import EmbeddedStore
 from app.state.history import Event, History, Owner
+from app.state.kept_lists import KeptList, KeptLists
 from app.state.keys import Keys
 
 SHARDS = 16
@@ -49,6 +51,7 @@ class StoreFigures:
     history_bytes_per_user: float
     log_bytes_per_event: float
     popularity_bytes_per_item: float
+    kept_list_bytes: float
     speeds: dict[str, Speed]
 
 
@@ -114,6 +117,15 @@ async def _fill_and_measure(redis: Store, num_users: int, events_per_user: int, 
     await redis.delete(*lists)
     histories = await _memory(redis)
 
+    kept_lists = KeptLists(redis, namespace="default", shards=SHARDS)
+
+    async def keep(user: str) -> None:
+        await kept_lists.keep(Owner("user", user), _ranked_list(draw, items))
+
+    await asyncio.gather(*[keep(user) for user in users])
+    with_lists = await _memory(redis)
+    await redis.delete(*[keys.lists(Owner("user", user)) for user in users])
+
     places = iter(range(events_per_user, 1_000_000_000))
 
     def fresh(size: int) -> list[Event]:
@@ -128,6 +140,7 @@ async def _fill_and_measure(redis: Store, num_users: int, events_per_user: int, 
         "append, the same 500 again": await _speed(redis, lambda: history.append(again), 500, seconds),
         "append, single, one at a time": await _speed(redis, lambda: history.append(fresh(1)), 1, seconds),
         "append, single, 16 at a time": await _speed(redis, one_of_sixteen, 16, seconds),
+        "keep a list of 500 items": await _speed(redis, lambda: keep(draw.choice(users)), 1, seconds),
         "read": await _speed(redis, lambda: history.read(Owner("user", draw.choice(users))), 1, seconds),
     }
     return StoreFigures(
@@ -137,12 +150,20 @@ async def _fill_and_measure(redis: Store, num_users: int, events_per_user: int, 
         history_bytes_per_user=(histories - before) / num_users,
         log_bytes_per_event=(after - without_log) / (num_users * events_per_user),
         popularity_bytes_per_item=(without_log - histories) / num_counters,
+        kept_list_bytes=(with_lists - histories) / num_users,
         speeds=speeds,
     )
 
 
 def _text(draw: random.Random, length: int) -> str:
     return "".join(draw.choices(ALPHABET, k=length))
+
+
+def _ranked_list(draw: random.Random, items: Sequence[str]) -> KeptList:
+    ranked = draw.sample(items, 500)
+    scores = np.sort(np.array([draw.gauss(-6, 2) for _ in ranked], dtype=np.float32))[::-1]
+    version = "20260101T000000-2496b70f"
+    return KeptList("rec_mVX9pDOZPbxjuAID1234", "model", (), version, 128, 10, tuple(ranked), scores)
 
 
 def _event(draw: random.Random, user: str, items: Sequence[str], place: int) -> Event:
@@ -197,6 +218,7 @@ def _main(options: argparse.Namespace) -> None:
     print(f"{figures.history_bytes_per_user:,.0f} bytes per user")
     print(f"{figures.log_bytes_per_event:,.0f} bytes per event in the log, until it is collected")
     print(f"{figures.popularity_bytes_per_item:,.0f} bytes per item and shard for popularity")
+    print(f"{figures.kept_list_bytes:,.0f} bytes per list of 500 items that is kept for further pages")
     for name, speed in figures.speeds.items():
         print(
             f"{name:32}{speed.per_second:10,.0f} /s{speed.client_microseconds:8,.0f} µs client"

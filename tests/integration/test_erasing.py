@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -10,6 +11,7 @@ from app.state.connection import Store, claim_store
 from app.state.erasing import Erased, Erasing
 from app.state.event_log import EventLog, ServedRecord
 from app.state.history import Event, Owner
+from app.state.kept_lists import KeptList, KeptLists
 from app.state.merging import Merging
 from scripts.training.collecting import collect
 from tests.integration.histories import T, click, item_ids, make_history
@@ -64,6 +66,9 @@ async def live_through(redis: Store) -> None:
     history, log = make_history(redis), await event_log(redis)
     await history.append([click("a", 0, ANN), click("b", 1, BOB), click("c", 2, GUEST)])
     await history.append([Event(owner, "x", "impression", T, use="count") for owner in (ANN, BOB, GUEST)])
+    lists = KeptLists(redis, namespace="default", shards=16)
+    for owner in (ANN, BOB, GUEST):
+        await lists.keep(owner, KeptList("rec_1", "model", (), "v1", 2, 1, ("i1",), np.ones(1, np.float32)))
     await log.append_served([served(1, ANN), served(2, BOB), served(3, GUEST), served(4, None)])
     await merging(redis).merge(GUEST, ANN)
     await history.append([click("d", 3, GUEST)])

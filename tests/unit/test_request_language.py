@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from app.artifacts.manifest import DEFAULT_EVENT_TYPES
 from app.artifacts.registry import LiveModel, load_model
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, StoreUnavailable
 from app.ranking.batching import Batcher
 from app.ranking.ranker import ItemSequence, Ranker, Ranking
 from app.recommender import recommender
+from app.recommender.paging import NextPage, Paging
 from app.recommender.popular import PRIOR_EVENTS
 from app.recommender.recommender import Recommender
 from app.recommender.requests import Boost, Pin, Reason, Recommendation, RecommendationRequest
@@ -29,6 +30,7 @@ from app.state.history import HistoryEvent, Owner
 from app.state.items.masks import MaskCache
 from app.state.items.records import ItemRecord
 from app.state.items.view import CatalogueView
+from app.state.kept_lists import KeptList, Place
 from tests.distance_model import write_distance_artifact
 
 NUM_ITEMS = 20
@@ -305,6 +307,23 @@ async def test_requests_together_without_a_model_are_answered_as_each_alone(with
     assert isinstance(together[3], InvalidRequest)
     assert isinstance(together[0], Recommendation)
     assert ids(together[0]) == ["i3", "new", "i2"]
+
+
+class NoLists:
+    async def keep(self, owner: Owner | None, kept: KeptList) -> Place:
+        raise StoreUnavailable("refused")
+
+    async def read(self, owner: Owner | None, name: bytes) -> tuple[KeptList, Place] | None:
+        raise StoreUnavailable("refused")
+
+
+async def test_first_page_comes_though_the_list_cannot_be_kept() -> None:
+    paging = Paging(World(model()).recommender, NoLists())
+    answer = await paging.first(asked("i10", k=2, exclude_seen=True))
+    assert (ids(answer), answer.next_cursor) == (["i9", "i11"], None)
+    assert (answer.degraded, answer.reasons) == (True, (Reason.STORE_UNAVAILABLE,))
+    with pytest.raises(StoreUnavailable):
+        await paging.next(NextPage(None, "A" * 35, None, False))
 
 
 class OnACircle(CountingRanker):

@@ -14,7 +14,11 @@ MAX_BOOSTS = 20
 MAX_PINS = 50
 MAX_K = 500
 MAX_REQUESTS = 256
+BESIDE_CURSOR = frozenset({"cursor", "paginate", "user_id", "session_id", "k", "include"})
 MAX_ANCHORS = 50
+
+
+Cursor = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class HistoryItem(Body):
@@ -76,7 +80,12 @@ class RankingBody(Body):
         return self
 
 
-class RecommendBody(RankingBody):
+def _require_one_caller(*callers: object) -> None:
+    if callers.count(None) != 2:
+        raise ValueError("needs exactly one of user_id, session_id and history")
+
+
+class BatchedBody(RankingBody):
     """Exactly one of `user_id`, `session_id` and `history`."""
 
     user_id: Id | None = None
@@ -93,8 +102,7 @@ class RecommendBody(RankingBody):
 
     @model_validator(mode="after")
     def _has_one_caller(self) -> Self:
-        if (self.user_id, self.session_id, self.history).count(None) != 2:
-            raise ValueError("needs exactly one of user_id, session_id and history")
+        _require_one_caller(self.user_id, self.session_id, self.history)
         return self
 
     @model_validator(mode="after")
@@ -102,6 +110,30 @@ class RecommendBody(RankingBody):
         timed = sum(isinstance(step, HistoryItem) and step.timestamp is not None for step in self.history or ())
         if timed not in (0, len(self.history or ())):
             raise ValueError("history needs a timestamp on every step or on none")
+        return self
+
+
+class RecommendBody(BatchedBody):
+    """Exactly one of `user_id`, `session_id` and `history`; with a `cursor` the `history` is not repeated."""
+
+    paginate: bool = Field(False, description="Answer with a next_cursor, by which the list goes on.")
+    cursor: Cursor | None = Field(
+        None, description="The next_cursor of the page before. Beside it only the caller, k and include have a say."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_caller(self) -> Self:
+        if self.cursor is None:
+            _require_one_caller(self.user_id, self.session_id, self.history)
+        elif self.user_id is not None and self.session_id is not None:
+            raise ValueError("needs at most one of user_id and session_id")
+        return self
+
+    @model_validator(mode="after")
+    def _cursor_goes_on_with_a_list_as_it_is(self) -> Self:
+        others = sorted(self.model_fields_set - BESIDE_CURSOR)
+        if self.cursor is not None and others:
+            raise ValueError(f"a cursor goes on with a list as it is; leave out {', '.join(others)}")
         return self
 
 
@@ -129,7 +161,8 @@ class RankedItemAnswer(BaseModel):
 
 
 class RecommendAnswer(BaseModel):
-    """`reasons` says why the answer is not a full ranking by the model; empty when it is."""
+    """`reasons` says why the answer is not a full ranking by the model; empty when it is. `next_cursor` is there only
+    with `paginate` or `cursor`; null on the last page."""
 
     recommendation_id: str
     strategy: Literal["model", "popular", "trending"]
@@ -138,6 +171,7 @@ class RecommendAnswer(BaseModel):
     model_version: str | None
     history_length: int
     items: list[RankedItemAnswer]
+    next_cursor: str | None = None
 
 
 class SimilarAnswer(BaseModel):
@@ -154,7 +188,7 @@ class SimilarAnswer(BaseModel):
 class RecommendBatchBody(Body):
     """Up to 256 requests. (The route reads them one by one, so that each can fail alone.)"""
 
-    requests: list[RecommendBody] = Field(min_length=1, max_length=MAX_REQUESTS)
+    requests: list[BatchedBody] = Field(min_length=1, max_length=MAX_REQUESTS)
 
 
 class RecommendBatchAnswer(BaseModel):
