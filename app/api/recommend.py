@@ -82,6 +82,7 @@ def to_request(body: BatchedBody) -> RecommendationRequest:
         exclude_items=frozenset(body.exclude_items),
         exclude_seen=body.exclude_seen,
         strategy=body.strategy,
+        target_event_type=body.target_event_type,
     )
 
 
@@ -93,6 +94,7 @@ def ranking_request(
     exclude_items: frozenset[str],
     exclude_seen: bool | None,
     strategy: Popular | None,
+    target_event_type: str | None = None,
 ) -> RecommendationRequest:
     """What every ranking takes from its body, and what each route says otherwise."""
     return RecommendationRequest(
@@ -108,6 +110,7 @@ def ranking_request(
         diversity=body.diversity,
         include_attributes="attributes" in body.include,
         strategy=strategy,
+        target_event_type=target_event_type,
     )
 
 

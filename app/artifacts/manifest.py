@@ -152,6 +152,7 @@ class Manifest(_Frozen):
     max_length: int = Field(ge=1)
     graph: Graph
     event_types: dict[str, EventType]
+    target_event_types: tuple[str, ...] = ()
     exclude_seen: bool
     time_use: Literal["none", "intervals"]
     popularity_discount: float = Field(0.0, ge=0, lt=math.inf)

@@ -4,13 +4,14 @@ Shapes: V catalogue with padding (column = item index).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
+from app.errors import Fault, InvalidRequest
 from app.ranking.batching import Query
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import boost
@@ -78,10 +79,10 @@ class Plan:
 
 
 def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
-    """Raises InvalidRequest for a filter that does not fit the catalogue."""
+    """Raises InvalidRequest for a filter that does not fit the catalogue, or a type that the model has no head for."""
     request = question.request
     events = question.events if request.history is None else relevant(request.history, live.manifest.event_types)
-    sequence = encode(events, live, view)
+    sequence = replace(encode(events, live, view), target_type=_target_type(request, live))
     reasons: list[Reason] = []
     if question.store_failed:
         reasons.append(Reason.STORE_UNAVAILABLE)
@@ -100,6 +101,18 @@ def make_plan(question: Question, live: LiveModel, view: CatalogueView) -> Plan:
     hidden |= _indices(gone_items(events, live.manifest.event_types, exclude_seen=exclude_seen), view)
     hidden.update(pins.values())
     return Plan(request, live, view, len(events), sequence, adjust_V, frozenset(hidden), pins, tuple(reasons))
+
+
+def _target_type(request: RecommendationRequest, live: LiveModel) -> int:
+    """What the graph's `target_type` carries for what the request asks for."""
+    wanted, known = request.target_event_type, live.manifest.target_event_types
+    if wanted is None:
+        return 0
+    if wanted not in known:
+        has = f"ranks for {', '.join(known)}, not for {wanted!r}" if known else "does not tell event types apart"
+        detail = f"The live model {has}"
+        raise InvalidRequest(detail + ".", faults=[Fault(detail, "/target_event_type")])
+    return live.manifest.event_types[wanted].index
 
 
 def _restricted(request: RecommendationRequest, view: CatalogueView) -> NDArray[np.float32] | None:

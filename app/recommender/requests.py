@@ -53,6 +53,7 @@ class RecommendationRequest:
     pin passes over seen items and over the ranking, and over nothing else.
 
     strategy: None is the model, and what is popular for a user of whom it knows no item.
+    target_event_type: the type of event for which the model ranks; None: any. It must have a head for it.
     """
 
     owner: Owner | None
@@ -67,6 +68,7 @@ class RecommendationRequest:
     diversity: float = 0.0
     include_attributes: bool = False
     strategy: Popular | None = None
+    target_event_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ def _manifest(
         max_length=run.model.config.max_length,
         graph=graph_of(run.model),
         event_types=data.event_types,
+        target_event_types=_target_event_types(run),
         exclude_seen=data.exclude_seen,
         time_use="intervals" if "timestamps_ms" in run.model.config.context_inputs else "none",
         popularity_discount=run.popularity_discount,
@@ -204,6 +205,15 @@ def _manifest(
         score_tolerance=SCORE_TOLERANCE,
         files=files,
     )
+
+
+def _target_event_types(run: Run) -> tuple[str, ...]:
+    """Those that the model has a head for: the types of the events that it has learnt from."""
+    if not run.model.config.event_types:
+        return ()
+    learnt_from = run.data.everything if run.refit else run.data.train
+    taught = set(np.unique(learnt_from.event_types).tolist())
+    return tuple(name for name, declared in run.data.event_types.items() if declared.index in taught - {0})
 
 
 def _metrics(run: Run) -> Metrics | None:

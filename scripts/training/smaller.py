@@ -13,7 +13,7 @@ from scripts.training.graph import ExportError
 from scripts.training.interactions import PreparedData
 from scripts.training.pruning import prune
 from scripts.training.run_folder import WATCHED_METRIC, Run
-from scripts.training.scorer import RankerScorer, metrics_at_10
+from scripts.training.scorer import ModelScorer, RankerScorer, metrics_at_10
 from scripts.training.trainer import validation_cases
 
 Quantize = Literal["none", "int8"]
@@ -69,7 +69,7 @@ def judge(run: Run, ranker: Ranker, smaller: Smaller) -> dict[str, Any]:
         ExportError: the ranker falls behind by more than `smaller.max_drop`.
     """
     cases = validation_cases(run.data, CASES_TO_JUDGE_BY, seed=0)
-    before = metrics_at_10(run.scorer, run.data, cases)[WATCHED_METRIC]
+    before = metrics_at_10(ModelScorer(run.model), run.data, cases)[WATCHED_METRIC]
     after = metrics_at_10(RankerScorer(ranker), run.data, cases)[WATCHED_METRIC]
     if after < before * (1 - smaller.max_drop):
         raise ExportError(

@@ -69,6 +69,8 @@ def test_everything_that_can_be_asked_at_once(client: Client) -> None:
 @pytest.mark.parametrize(
     ("body", "pointer", "detail"),
     [
+        ({"target_event_type": "buy"}, "/target_event_type", "The live model does not tell event types apart"),
+        ({"target_event_type": "buy", "strategy": "popular"}, "", "Target_event_type is for the model"),
         ({"filter": eq("yaer", 1990)}, "/filter/field", "No item has a field 'yaer'"),
         ({"filter": {"field": "year", "op": "is", "value": 1}}, "/filter/op", "Input should be"),
         ({"boosts": [{"filter": eq("year", "x"), "factor": 2}]}, "/boosts/0/filter/value", "Field 'year' holds"),

@@ -19,6 +19,8 @@ class ModelSummary(BaseModel):
     exclude_seen: bool
     time_use: str
     event_types: dict[str, Any]
+    target_event_types: list[str]
+    popularity_discount: float
     refit: bool
     data_fingerprint: str
     model: dict[str, Any]

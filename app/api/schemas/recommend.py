@@ -99,6 +99,15 @@ class BatchedBody(RankingBody):
     strategy: Literal["popular", "trending"] | None = Field(
         None, description="Rank by what many choose; null is the model, and what is popular where it knows no item."
     )
+    target_event_type: EventTypeName | None = Field(
+        None, description="Rank for events of this type, which the model must have a head for; null is any type."
+    )
+
+    @model_validator(mode="after")
+    def _target_is_the_models(self) -> Self:
+        if self.strategy is not None and self.target_event_type is not None:
+            raise ValueError("target_event_type is for the model; leave out strategy")
+        return self
 
     @model_validator(mode="after")
     def _has_one_caller(self) -> Self:
