@@ -11,7 +11,7 @@ RUN python -m venv /opt/segue
 ENV PATH=/opt/segue/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml LICENSE ./
-RUN touch README.md && pip install .
+RUN touch README.md && pip install '.[index]'
 
 FROM dependencies AS build
 COPY app app

@@ -53,6 +53,9 @@ def run(settings: Settings) -> int:
             stack.callback(store.stop)
             os.environ[f"{PREFIX}REDIS_URL"] = store.url
         asyncio.run(claim(load_settings()))
+        # A worker computes in one thread; those that numpy and faiss start would take the cores of the others.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
         os.environ[METRICS_ENVIRONMENT] = str(stack.enter_context(metrics_folder(settings.data_dir)))
         threading.Thread(target=announce, args=(settings, listener), name="announcer", daemon=True).start()
         supervisor = Supervisor(

@@ -115,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         reload_seconds=settings.reload_seconds,
         device=settings.device,
         intra_op_threads=settings.intra_op_threads,
+        ranking=settings.ranking,
         event_uses=read_event_uses(settings.event_types_file) if settings.event_types_file is not None else None,
         prepare=catalogue.prepare,
         on_reload=telemetry.reload,

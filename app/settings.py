@@ -92,6 +92,11 @@ class Settings(BaseSettings):
     )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where onnxruntime runs the model.")
     intra_op_threads: int = Field(1, ge=1, le=256, description="onnxruntime threads per worker.")
+    ranking: Literal["auto", "exact", "approximate"] = Field(
+        "auto",
+        description="`exact` scores every item, `approximate` those that an index finds; `auto` is approximate where "
+        "the model brings an index, as models of 200,000 items and more do.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

@@ -22,6 +22,8 @@ ATTRIBUTES_FILE = "attributes.jsonl"
 POPULARITY_FILE = "popularity.npy"
 ATTRIBUTE_VECTORS_FILE = "attribute_vectors.npy"
 ATTRIBUTE_VALUES_FILE = "attribute_values.json"
+INDEX_FILE = "item_index.faiss"
+"""There where the catalogue is so large that an index of its vectors pays; see `app.ranking.index`."""
 TABLE_FILES = {
     "item_vectors": "item_vectors.npy",
     "rule_items": "rule_items.npy",

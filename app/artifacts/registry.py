@@ -18,6 +18,7 @@ from app.artifacts.manifest import (
     ATTRIBUTES_FILE,
     DEFAULT_EVENT_TYPES,
     GRAPH_FILE,
+    INDEX_FILE,
     POPULARITY_FILE,
     VERSION_PATTERN,
     VOCABULARY_FILE,
@@ -29,8 +30,11 @@ from app.artifacts.manifest import (
 from app.artifacts.tables import AttributeVectors, read_attribute_vectors, read_tables
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
 from app.errors import ArtifactError, DeviceUnavailable
+from app.ranking.approximate import ApproximateRanker, RankingChoice
 from app.ranking.exact import Device, ExactRanker
-from app.ranking.ranker import ItemSequence, Ranker
+from app.ranking.index import ItemIndex
+from app.ranking.ranker import Ranker
+from app.ranking.reference import replay_reference_cases
 from app.ranking.rerank import popularity_discount
 
 CURRENT_FILE = "CURRENT"
@@ -81,8 +85,17 @@ class ReloadListener(Protocol):
     def __call__(self, version: str, error: str | None, seconds: float) -> None: ...
 
 
-def load_model(folder: Path, *, history_cap: int, device: Device = "cpu", intra_op_threads: int = 1) -> LiveModel:
+def load_model(
+    folder: Path,
+    *,
+    history_cap: int,
+    device: Device = "cpu",
+    intra_op_threads: int = 1,
+    ranking: RankingChoice = "auto",
+) -> LiveModel:
     """Read one version and prove that it is whole: format, hashes, shapes, reference cases.
+
+    ranking: `auto` is approximate where the version brings an index, on the CPU, and exact elsewhere.
 
     Raises:
         ArtifactError: with the version, what was found and what was expected.
@@ -126,47 +139,28 @@ def load_model(folder: Path, *, history_cap: int, device: Device = "cpu", intra_
             f"{folder.name}: the graph has inputs and outputs {found}, the manifest declares {declared}"
         )
     replay_reference_cases(manifest, ranker)
+    has_index = INDEX_FILE in manifest.files
+    if ranking == "approximate" or (ranking == "auto" and has_index and device == "cpu"):
+        approximate = _approximate(ranker, folder / INDEX_FILE if has_index else None)
+        replay_reference_cases(manifest, approximate.exhaustive())
+        return LiveModel(manifest, vocabulary, attributes, popularity, approximate, attribute_vectors)
     return LiveModel(manifest, vocabulary, attributes, popularity, ranker, attribute_vectors)
 
 
-def replay_reference_cases(manifest: Manifest, ranker: Ranker) -> None:
-    """Rank every reference case alone and all of them as one batch.
-
-    An item may differ from the expected one only where the two scores lie within `score_tolerance`: a tie that
-    rounding decides.
+def _approximate(exact: ExactRanker, index_file: Path | None) -> ApproximateRanker:
+    """Without an index file one is built in memory: fine for small catalogues, a minute for a million items.
 
     Raises:
-        ArtifactError: the first case that ranks otherwise.
+        ArtifactError: faiss is missing, the index is damaged, or the artifact is of format 1.
     """
-    cases = manifest.reference_cases
-    sequences = [ItemSequence(case.items, case.timestamps_ms, case.event_types, case.target_type) for case in cases]
-    longest = max(len(case.item_indices) for case in cases)
+    vectors_VD = exact.item_vectors
     try:
-        alone = [
-            ranker.rank([sequence], len(case.item_indices))[0] for case, sequence in zip(cases, sequences, strict=True)
-        ]
-        together = ranker.rank(sequences, longest)
-    except Exception as error:  # onnxruntime raises plain exceptions of several kinds when a graph cannot run
-        raise ArtifactError(f"{manifest.model_version}: the graph does not run on a reference case: {error}") from error
-    for way, rankings in (("alone", alone), ("in a batch", together)):
-        for number, (case, ranking) in enumerate(zip(cases, rankings, strict=True)):
-            expected = np.array(case.scores, dtype=np.float32)
-            size = len(expected)
-            found = ranking.scores[:size]
-            same_scores = len(found) == size and bool(np.all(np.abs(found - expected) <= manifest.score_tolerance))
-            known = dict(zip(case.item_indices, case.scores, strict=True))
-            last = case.scores[-1]
-            same_items = same_scores and all(
-                abs(known.get(int(index), last) - float(score)) <= manifest.score_tolerance
-                for index, score in zip(ranking.item_indices[:size], found, strict=True)
-            )
-            if not same_items:
-                raise ArtifactError(
-                    f"{manifest.model_version}: reference case {number} ranked {way} gives items "
-                    f"{ranking.item_indices[:5].tolist()} with scores {found[:5].tolist()}, "
-                    f"expected {list(case.item_indices[:5])} with {expected[:5].tolist()} "
-                    f"± {manifest.score_tolerance}"
-                )
+        if vectors_VD is None:
+            raise ValueError("its graph holds the item vectors itself (format 1); export the version again")
+        index = ItemIndex.build(vectors_VD) if index_file is None else ItemIndex.read(index_file)
+        return ApproximateRanker(exact, index)
+    except Exception as error:  # faiss has no exceptions of its own
+        raise ArtifactError(f"the version cannot be ranked approximately: {error}") from error
 
 
 def read_current(folder: Path) -> str | None:
@@ -197,6 +191,7 @@ class ModelRegistry:
         reload_seconds: float,
         device: Device = "cpu",
         intra_op_threads: int = 1,
+        ranking: RankingChoice = "auto",
         event_uses: Mapping[str, DeclaredUse] | None = None,
         prepare: Callable[[LiveModel], None] | None = None,
         on_reload: ReloadListener | None = None,
@@ -209,6 +204,7 @@ class ModelRegistry:
         self._reload_seconds = reload_seconds
         self._device: Device = device
         self._intra_op_threads = intra_op_threads
+        self._ranking: RankingChoice = ranking
         self._event_uses = event_uses or {}
         self._prepare = prepare
         self._on_reload = on_reload
@@ -298,6 +294,7 @@ class ModelRegistry:
             history_cap=self._history_cap,
             device=self._device,
             intra_op_threads=self._intra_op_threads,
+            ranking=self._ranking,
         )
         if self._event_uses:
             event_types = with_uses(model.manifest.event_types, self._event_uses)

@@ -108,6 +108,11 @@ class ExactRanker:
         return self._num_items
 
     @property
+    def max_length(self) -> int:
+        """Events of a sequence that the graph is given; older ones are left out."""
+        return self._max_length
+
+    @property
     def tables(self) -> Tables:
         return self._tables
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
 from app.artifacts.tables import AttributeVectors
+from app.ranking.approximate import ApproximateRanker
 from app.ranking.exact import ExactRanker
 from app.state.catalogue import CatalogueView
 
@@ -32,7 +33,7 @@ class ColdItems:
         """The model for requests over this view; itself where nothing was added or nothing can be known of it."""
         if view.num_items == view.num_model_items:
             return live
-        if live.attribute_vectors is None or not isinstance(live.ranker, ExactRanker):
+        if live.attribute_vectors is None or not isinstance(live.ranker, ExactRanker | ApproximateRanker):
             return live
         if self._rows is None or self._rows.live is not live:
             self._rows = _AddedRows(live, live.ranker, live.attribute_vectors)
@@ -46,7 +47,7 @@ class _AddedRows:
     a new table, so that a request under way keeps what it began with.
     """
 
-    def __init__(self, live: LiveModel, ranker: ExactRanker, vectors: AttributeVectors) -> None:
+    def __init__(self, live: LiveModel, ranker: ExactRanker | ApproximateRanker, vectors: AttributeVectors) -> None:
         self.live = live
         self._ranker = ranker
         self._vectors = vectors

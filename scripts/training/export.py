@@ -21,6 +21,7 @@ from app.artifacts.manifest import (
     ATTRIBUTES_FILE,
     FORMAT_VERSION,
     GRAPH_FILE,
+    INDEX_FILE,
     MANIFEST_FILE,
     POPULARITY_FILE,
     TABLE_FILES,
@@ -32,6 +33,7 @@ from app.artifacts.manifest import (
 )
 from app.artifacts.registry import load_model
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
+from app.ranking.index import ItemIndex
 from scripts.training.attributes import learn_attribute_values
 from scripts.training.evaluation import Scorer
 from scripts.training.fusion import FusedModel
@@ -62,6 +64,9 @@ INT8_TOLERANCE = 0.03
 """The same of a graph with 8-bit weights, per unit of the largest score: kernels of other processors round activations
 elsewhere."""
 REFERENCE_TOP = 10
+INDEXED_ITEMS = 200_000
+"""From so many items on an artifact brings an index: scoring all of them takes twice as long there as finding
+candidates, see docs/benchmarks/serving.md."""
 
 
 def reference_cases(model: FusedModel, scorer: Scorer | None = None) -> tuple[ReferenceCase, ...]:
@@ -116,6 +121,7 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None, smalle
             facts = {"smaller": judge(trained, ranker, smaller)}
             scorer = RankerScorer(ranker) if smaller.quantize == "int8" else None
         _write_tables(run.model, unnamed)
+        _write_index(run.model, unnamed)
         _write_catalogue(run, unnamed)
         for source, name in ((EVALUATION_FILE, "report.json"), (REPORT_FILE, "report.html")):
             if metrics is not None and (run.folder / source).is_file():
@@ -148,6 +154,12 @@ def _write_tables(model: FusedModel, folder: Path) -> None:
     vectors_AD = model.attention.attribute_vectors()
     if vectors_AD is not None:
         np.save(folder / ATTRIBUTE_VECTORS_FILE, vectors_AD.detach().float().cpu().numpy(), allow_pickle=False)
+
+
+def _write_index(model: FusedModel, folder: Path) -> None:
+    """Not for a model that reads items with other vectors than those it scores: it ranks no catalogue but its own."""
+    if model.config.num_items >= INDEXED_ITEMS and model.config.tied:
+        ItemIndex.build(tables_of(model)["item_vectors"]).write(folder / INDEX_FILE)
 
 
 def _write_catalogue(run: Run, folder: Path) -> None:

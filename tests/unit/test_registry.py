@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from app.artifacts.manifest import ATTRIBUTES_FILE, VOCABULARY_FILE, sha256
+from app.artifacts.manifest import ATTRIBUTES_FILE, INDEX_FILE, VOCABULARY_FILE, sha256
 from app.artifacts.registry import RETRY_SECONDS, ModelRegistry, load_model
 from app.errors import ArtifactError
+from app.ranking.approximate import ApproximateRanker
+from app.ranking.exact import ExactRanker
+from app.ranking.index import ItemIndex
 from tests.distance_model import promote, write_distance_artifact
+
+TINY_ARTIFACT = Path(__file__).parent.parent / "fixtures" / "tiny_artifact"
 
 
 def registry(folder: Path, **options: Any) -> ModelRegistry:
@@ -85,6 +90,41 @@ def test_damaged_artifact_is_refused_with_the_reason(
 def test_graph_that_ranks_otherwise_than_the_trained_model_is_refused(tmp_path: Path) -> None:
     folder = write_distance_artifact(tmp_path, expected_shift=0.5)
     with pytest.raises(ArtifactError, match="reference case 0 ranked alone"):
+        load_model(folder, history_cap=200)
+
+
+def indexed(folder: Path) -> Path:
+    """A copy of the small trained artifact with an index beside its graph."""
+    (source,) = (path for path in TINY_ARTIFACT.iterdir() if path.is_dir())
+    copy = shutil.copytree(source, folder / source.name)
+    vectors_VD = load_model(copy, history_cap=200, ranking="exact").ranker.item_vectors
+    assert vectors_VD is not None
+    ItemIndex.build(vectors_VD).write(copy / INDEX_FILE)
+    edit_manifest(copy, lambda manifest: manifest["files"].update({INDEX_FILE: sha256(copy / INDEX_FILE)}))
+    return copy
+
+
+def test_index_beside_the_graph_decides_unless_the_setting_does(tmp_path: Path) -> None:
+    with_index, without = indexed(tmp_path), write_distance_artifact(tmp_path)
+    assert isinstance(load_model(with_index, history_cap=200).ranker, ApproximateRanker)
+    assert isinstance(load_model(with_index, history_cap=200, ranking="exact").ranker, ExactRanker)
+    assert isinstance(load_model(without, history_cap=200).ranker, ExactRanker)
+
+
+def test_approximate_ranking_can_be_asked_of_a_model_without_index(tmp_path: Path) -> None:
+    (tiny,) = (path for path in TINY_ARTIFACT.iterdir() if path.is_dir())
+    assert isinstance(load_model(tiny, history_cap=200, ranking="approximate").ranker, ApproximateRanker)
+    with pytest.raises(ArtifactError, match="its graph holds the item vectors itself"):
+        load_model(write_distance_artifact(tmp_path), history_cap=200, ranking="approximate")
+
+
+def test_damaged_index_is_refused_with_the_reason(tmp_path: Path) -> None:
+    folder = indexed(tmp_path)
+    (folder / INDEX_FILE).write_bytes(b"no index")
+    with pytest.raises(ArtifactError, match=r"item_index\.faiss has sha256"):
+        load_model(folder, history_cap=200)
+    edit_manifest(folder, lambda manifest: manifest["files"].update({INDEX_FILE: sha256(folder / INDEX_FILE)}))
+    with pytest.raises(ArtifactError, match="cannot be ranked approximately"):
         load_model(folder, history_cap=200)
 
 
