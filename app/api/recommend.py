@@ -18,6 +18,7 @@ from app.recommender.paging import NextPage
 from app.recommender.requests import Boost, Pin, Popular, Recommendation, RecommendationRequest
 from app.state.history import HistoryEvent, Owner
 from app.telemetry import Telemetry
+from app.times import format_timestamp
 
 
 class Recommends(Protocol):
@@ -83,6 +84,7 @@ def to_request(body: BatchedBody) -> RecommendationRequest:
         exclude_seen=body.exclude_seen,
         strategy=body.strategy,
         target_event_type=body.target_event_type,
+        explain=isinstance(body, RecommendBody) and body.explain,
     )
 
 
@@ -95,6 +97,7 @@ def ranking_request(
     exclude_seen: bool | None,
     strategy: Popular | None,
     target_event_type: str | None = None,
+    explain: bool = False,
 ) -> RecommendationRequest:
     """What every ranking takes from its body, and what each route says otherwise."""
     return RecommendationRequest(
@@ -109,6 +112,7 @@ def ranking_request(
         pins=tuple(Pin(each.item_id, each.position) for each in body.pins),
         diversity=body.diversity,
         include_attributes="attributes" in body.include,
+        explain=explain,
         strategy=strategy,
         target_event_type=target_event_type,
     )
@@ -127,12 +131,21 @@ def to_history(steps: list[str | HistoryItem]) -> list[HistoryEvent]:
 
 def answer_body(answer: Recommendation) -> dict[str, Any]:
     """`RecommendAnswer` by hand: validating what we made ourselves would take as long as ranking it."""
-    items = [
-        {"item_id": item.item_id, "rank": item.rank, "score": item.score}
-        if item.attributes is None
-        else {"item_id": item.item_id, "rank": item.rank, "score": item.score, "attributes": item.attributes}
-        for item in answer.items
-    ]
+    items = []
+    for item in answer.items:
+        body: dict[str, Any] = {"item_id": item.item_id, "rank": item.rank, "score": item.score}
+        if item.attributes is not None:
+            body["attributes"] = item.attributes
+        if item.because is not None:
+            body["because"] = [
+                {
+                    "item_id": each.item_id,
+                    "timestamp": None if each.timestamp_ms is None else format_timestamp(each.timestamp_ms * 1000),
+                    "contribution": each.contribution,
+                }
+                for each in item.because
+            ]
+        items.append(body)
     return {
         "recommendation_id": answer.recommendation_id,
         "strategy": answer.strategy,

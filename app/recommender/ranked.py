@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError
-from app.ranking.batching import rank_all
+from app.ranking.batching import MAX_SCORES, rank_all
+from app.ranking.explanation import contributions
 from app.ranking.ranker import Ranking
 from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, place_pins
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights, Weights, rank_by_weights, rank_popular
-from app.recommender.requests import Question, RankedList, Reason, Strategy
+from app.recommender.requests import Contribution, Question, RankedList, Reason, Strategy
 from app.state.catalogue import CatalogueView
+
+NUM_COMPARED = 200
+"""Popular items that an explanation compares the recommended ones with."""
 
 
 def rank_each(
@@ -59,6 +63,33 @@ def listed_by_model(plan: Plan, ranking: Ranking) -> RankedList:
         scores_C = scores_C + plan.discount[known]
     score_of = dict(zip(known, map(float, scores_C), strict=True))
     return _listed(plan, plan.strategy, ranking, lambda index: score_of.get(index, np.nan))
+
+
+def explained(plan: Plan, ranked: RankedList) -> RankedList:
+    """The list with what each event that the model read did for each item; nothing for one that it cannot score.
+
+    Items are compared with the most popular ones, whatever the request restricts.
+    """
+    ranker, sequence, view = plan.live.ranker, plan.sequence, plan.view
+    index_of = {item_id: view.index_of(item_id) for item_id, _ in ranked.items}
+    places = {index: place for place, index in enumerate(i for i in index_of.values() if i and i <= ranker.num_items)}
+    events = [
+        (view.id_of(index), timestamp_ms or None)
+        for index, timestamp_ms in zip(sequence.items, sequence.timestamps_ms, strict=True)
+    ]
+    others = plan.live.popular_items[:NUM_COMPARED].tolist()
+    max_rows = max(1, MAX_SCORES // (ranker.num_items + 1))
+    lost_LC = contributions(ranker, sequence, list(places), others, max_rows=max_rows) if places else None
+
+    def because(item_id: str) -> tuple[Contribution, ...]:
+        place = places.get(index_of[item_id] or 0)
+        if lost_LC is None or place is None:
+            return ()
+        lost_L = lost_LC[:, place].tolist()
+        order = sorted(range(len(lost_L)), key=lambda event: (-lost_L[event], -event))  # of equal ones the newest first
+        return tuple(Contribution(*events[event], lost_L[event]) for event in order)
+
+    return replace(ranked, because=[because(item_id) for item_id, _ in ranked.items])
 
 
 def listed_by_weights(plan: Plan, weights: Weights) -> RankedList:

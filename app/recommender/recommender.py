@@ -16,7 +16,7 @@ from app.recommender.cold_items import ColdItems
 from app.recommender.counters import rank_by_counters
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights
-from app.recommender.ranked import listed_by_likeness, listed_by_model, listed_by_weights, rank_each
+from app.recommender.ranked import explained, listed_by_likeness, listed_by_model, listed_by_weights, rank_each
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
@@ -134,7 +134,9 @@ class Recommender:
 
     async def _ranked(self, plan: Plan, question: Question) -> RankedList:
         if plan.strategy == "model":
-            return listed_by_model(plan, await self._batcher.rank(plan.live.ranker, plan.query))
+            ranked = listed_by_model(plan, await self._batcher.rank(plan.live.ranker, plan.query))
+            # In a thread: it takes a run of the model over as many histories as there are events.
+            return await asyncio.to_thread(explained, plan, ranked) if plan.request.explain else ranked
         counters = Counters(is_known=False) if question.store_failed else await self._counters(plan.request)
         return listed_by_weights(plan, self._kept.of(plan.strategy, counters, plan.live, plan.view))
 
@@ -217,7 +219,13 @@ def made(ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Rec
         model_version=live.version if live is not None else None,
         history_length=ranked.history_length,
         items=tuple(
-            RankedItem(item_id, rank, score, attributes_of(item_id, view) if request.include_attributes else None)
+            RankedItem(
+                item_id,
+                rank,
+                score,
+                attributes_of(item_id, view) if request.include_attributes else None,
+                None if not request.explain else ranked.because[rank - 1] if ranked.because is not None else (),
+            )
             for rank, (item_id, score) in enumerate(ranked.items, start=1)
         ),
     )

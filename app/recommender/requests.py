@@ -67,6 +67,7 @@ class RecommendationRequest:
     pins: tuple[Pin, ...] = ()
     diversity: float = 0.0
     include_attributes: bool = False
+    explain: bool = False
     strategy: Popular | None = None
     target_event_type: str | None = None
 
@@ -85,27 +86,45 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What an event of the history did for a recommendation; see `app.ranking.explanation`.
+
+    timestamp_ms: None where the history came without times.
+    """
+
+    item_id: str
+    timestamp_ms: int | None
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
 class RankedList:
-    """Item ids with their scores in the order in which they are shown, and how they came about."""
+    """Item ids with their scores in the order in which they are shown, and how they came about.
+
+    because: of each item, the events that the model read, by falling contribution; None unless that was asked for.
+    """
 
     request: RecommendationRequest
     strategy: Strategy
     reasons: tuple[Reason, ...]
     history_length: int
     items: list[tuple[str, float]]
+    because: Sequence[tuple[Contribution, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RankedItem:
     """`rank` counts from 1; `score` falls with it, except where diversity or a pin moved items.
 
-    `score` is NaN for a pinned item that the model has not learnt. `attributes` is None unless they were asked for.
+    `score` is NaN for a pinned item that the model has not learnt. `attributes` and `because` are None unless they were
+    asked for.
     """
 
     item_id: str
     rank: int
     score: float
     attributes: dict[str, Any] | None
+    because: tuple[Contribution, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

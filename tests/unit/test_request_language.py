@@ -309,6 +309,28 @@ async def test_requests_together_without_a_model_are_answered_as_each_alone(with
     assert ids(together[0]) == ["i3", "new", "i2"]
 
 
+def test_explanation_gives_every_event_that_the_model_read_for_every_item() -> None:
+    """The model goes by the newest event alone: without i2 that is i10, and without another nothing changes."""
+    history = ("i1", "no-such-item", "i10", "i2")
+    answer = World(model()).recommend(*history, k=2, explain=True, pins=(Pin("i20", 2),), exclude_seen=False)
+    assert ids(answer) == ["i2", "i20"]
+    for item, sign in zip(answer.items, (1, -1), strict=True):  # without i2, i20 would be less far
+        assert item.because is not None
+        assert sorted(each.item_id for each in item.because) == ["i1", "i10", "i2"]
+        amounts = {each.item_id: each.contribution for each in item.because}
+        assert [each.contribution for each in item.because] == sorted(amounts.values(), reverse=True)
+        assert sign * amounts["i2"] > 1
+        assert (amounts["i1"], amounts["i10"]) == (0, 0)
+
+
+def test_what_the_model_did_not_rank_has_no_events_behind_it() -> None:
+    added = World(model(), new={}).recommend("i10", k=2, explain=True, pins=(Pin("new", 1),))
+    assert [len(item.because or ()) for item in added.items] == [0, 1]
+    for answer in (World(model()).recommend(k=1, explain=True), World(None).recommend("i1", k=1, explain=True)):
+        assert [item.because for item in answer.items] == [()]
+    assert World(model()).recommend("i10", k=1).items[0].because is None
+
+
 class NoLists:
     async def keep(self, owner: Owner | None, kept: KeptList) -> Place:
         raise StoreUnavailable("refused")

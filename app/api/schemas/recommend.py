@@ -13,6 +13,7 @@ MAX_EXCLUDED = 1000
 MAX_BOOSTS = 20
 MAX_PINS = 50
 MAX_K = 500
+MAX_EXPLAINED = 50
 MAX_REQUESTS = 256
 BESIDE_CURSOR = frozenset({"cursor", "paginate", "user_id", "session_id", "k", "include"})
 MAX_ANCHORS = 50
@@ -125,6 +126,7 @@ class BatchedBody(RankingBody):
 class RecommendBody(BatchedBody):
     """Exactly one of `user_id`, `session_id` and `history`; with a `cursor` the `history` is not repeated."""
 
+    explain: bool = Field(False, description="Say which events of the history carry each item; k is at most 50 then.")
     paginate: bool = Field(False, description="Answer with a next_cursor, by which the list goes on.")
     cursor: Cursor | None = Field(
         None, description="The next_cursor of the page before. Beside it only the caller, k and include have a say."
@@ -136,6 +138,14 @@ class RecommendBody(BatchedBody):
             _require_one_caller(self.user_id, self.session_id, self.history)
         elif self.user_id is not None and self.session_id is not None:
             raise ValueError("needs at most one of user_id and session_id")
+        return self
+
+    @model_validator(mode="after")
+    def _explains_one_page_of_bounded_size(self) -> Self:
+        if self.explain and self.k > MAX_EXPLAINED:
+            raise ValueError(f"explain takes a k of at most {MAX_EXPLAINED}")
+        if self.explain and self.paginate:
+            raise ValueError("explain and paginate exclude each other")
         return self
 
     @model_validator(mode="after")
@@ -159,14 +169,24 @@ class SimilarBody(RankingBody):
         return self
 
 
+class ContributionAnswer(BaseModel):
+    """An event that the model read; `timestamp` is null where the history came without times. `contribution` is by how
+    much the logarithm of the item's probability falls without the event."""
+
+    item_id: str
+    timestamp: str | None
+    contribution: float
+
+
 class RankedItemAnswer(BaseModel):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` is there only
-    when it was asked for."""
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` and `because`
+    are there only when they were asked for."""
 
     item_id: str
     rank: int
     score: float | None
     attributes: dict[str, Any] | None = None
+    because: list[ContributionAnswer] | None = None
 
 
 class RecommendAnswer(BaseModel):
