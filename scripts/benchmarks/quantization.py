@@ -6,6 +6,7 @@ float32.
 
 import argparse
 import dataclasses
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -52,11 +53,15 @@ class Variant:
 
 def write_variants(model: FusedModel, histories: Sequence[ItemSequence], folder: Path) -> dict[str, Variant]:
     """`histories` are those that pruning goes by."""
-    found = {}
+    found: dict[str, Variant] = {}
+    made_by_share: dict[float, FusedModel] = {}
     for number, (name, smaller) in enumerate(VARIANTS.items()):
-        path = folder / f"{number}.onnx"
-        made = pruned(model, smaller.prune, histories) if smaller.prune else model
-        export_graph(made, path)
+        exported = folder / f"pruned-{smaller.prune:g}.onnx"
+        if smaller.prune not in made_by_share:
+            made_by_share[smaller.prune] = pruned(model, smaller.prune, histories) if smaller.prune else model
+            export_graph(made_by_share[smaller.prune], exported)
+        path, made = folder / f"{number}.onnx", made_by_share[smaller.prune]
+        shutil.copyfile(exported, path)
         if smaller.quantize == "int8":
             quantize_graph(path)
         ranker = ranker_of(made, path)

@@ -1,6 +1,7 @@
 """Graphs with 8-bit weights and fewer units: how near they stay, that they load, and when they are refused."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from app.artifacts.registry import load_model
 from scripts.benchmark import main as benchmark
 from scripts.export import main
-from scripts.training.graph import export_graph, random_history, ranker_of
+from scripts.training.graph import random_history, ranker_of
 from scripts.training.quantization import quantize_graph
 from scripts.training.run_folder import Run, RunConfig, load_run, start_run
 from scripts.training.scorer import RankerScorer
@@ -33,14 +34,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(folder / "run")
 
 
-def test_8_bit_weights_move_scores_by_little_and_no_row_of_a_batch_by_another(run: Run, tmp_path: Path) -> None:
-    export_graph(run.model, tmp_path / "float32.onnx")
-    (tmp_path / "int8.onnx").write_bytes((tmp_path / "float32.onnx").read_bytes())
+@pytest.fixture(scope="module")
+def plain(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The version that is exported without being asked for anything."""
+    artifacts = tmp_path_factory.mktemp("plain")
+    assert main(["--run", str(run.folder), "--artifacts", str(artifacts)]) == 0
+    (version,) = artifacts.iterdir()
+    return version
+
+
+def test_8_bit_weights_move_scores_by_little_and_no_row_of_a_batch_by_another(
+    run: Run, plain: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(plain / "model.onnx", tmp_path / "int8.onnx")
     quantize_graph(tmp_path / "int8.onnx")
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float32.onnx").stat().st_size
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (plain / "model.onnx").stat().st_size
     rng = np.random.default_rng(3)
     histories = [random_history(rng, 30, length) for length in (0, 1, 4, 10, 10, 7)]
-    exact = ranker_of(run.model, tmp_path / "float32.onnx").states(histories)
+    exact = ranker_of(run.model, plain / "model.onnx").states(histories)
     ranker = ranker_of(run.model, tmp_path / "int8.onnx")
     states = ranker.states(histories)
     # 8 bits with a sign: half a step is 1/254 of the largest number of a block; a dozen products add up.
@@ -49,32 +60,27 @@ def test_8_bit_weights_move_scores_by_little_and_no_row_of_a_batch_by_another(ru
         np.testing.assert_allclose(ranker.states([history])[0], row, rtol=1e-4, atol=1e-5)
 
 
-def test_the_ranker_as_a_scorer_gives_what_the_model_gives(run: Run, tmp_path: Path) -> None:
-    export_graph(run.model, tmp_path / "model.onnx")
+def test_the_ranker_as_a_scorer_gives_what_the_model_gives(run: Run, plain: Path) -> None:
     rng = np.random.default_rng(3)
     histories = [random_history(rng, 30, length) for length in (1, 4, 10)]
-    found = RankerScorer(ranker_of(run.model, tmp_path / "model.onnx"))(histories)
+    found = RankerScorer(ranker_of(run.model, plain / "model.onnx"))(histories)
     np.testing.assert_allclose(found, run.scorer(histories), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "options", [["--quantize", "int8"], ["--prune", "0.25"], ["--quantize", "int8", "--prune", "0.25"]]
-)
+@pytest.mark.parametrize("options", [["--prune", "0.25"], ["--quantize", "int8", "--prune", "0.25"]])
 def test_a_smaller_version_loads_and_says_what_it_costs(
-    run: Run, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+    run: Run, plain: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, small = tmp_path / "plain", tmp_path / "small"
-    assert main(["--run", str(run.folder), "--artifacts", str(plain)]) == 0
-    assert main(["--run", str(run.folder), "--artifacts", str(small), "--max-drop", "0.1", *options]) == 0
+    assert main(["--run", str(run.folder), "--artifacts", str(tmp_path), "--max-drop", "0.1", *options]) == 0
     assert "as trained" in capsys.readouterr().out
-    (version,), (before,) = list(small.iterdir()), list(plain.iterdir())
+    (version,) = tmp_path.iterdir()
     live = load_model(version, history_cap=10)
     facts = live.manifest.training["smaller"]
     assert facts["after"] >= 0.9 * facts["before"]
     assert (facts["quantize"] == "int8") == ("--quantize" in options)
     assert facts["prune"] == (0.25 if "--prune" in options else 0.0)
-    assert (version / "model.onnx").stat().st_size < (before / "model.onnx").stat().st_size
-    assert "smaller" not in json.loads((before / "manifest.json").read_text())["training"]
+    assert (version / "model.onnx").stat().st_size < (plain / "model.onnx").stat().st_size
+    assert "smaller" not in json.loads((plain / "manifest.json").read_text())["training"]
 
 
 def test_what_costs_too_much_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
