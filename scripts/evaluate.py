@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.scorer,
             run.data,
             options.split,
-            parts={"attention_alone": ModelScorer(run.model.attention)} if run.model.share else {},
+            parts={name: ModelScorer(part) for name, part in run.model.parts().items()},
             history_cap=options.history_cap,
             exclude_seen=options.exclude_seen,
             progress=progress,

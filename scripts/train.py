@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments, read_config
 from scripts.training.distributed import Processes, joined
+from scripts.training.fitting import Fitted
 from scripts.training.interactions import DataError, Interactions, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, RunConfig, RunError, read_run_config, start_run
@@ -147,11 +148,8 @@ def _print_outcome(outcome: Outcome) -> None:
         f"best epoch {best['epoch']} of {outcome.num_epochs}: validation "
         f"hit_rate@10 {best['hit_rate@10']:.4f}, {WATCHED_METRIC} {best[WATCHED_METRIC]:.4f}"
     )
-    if outcome.by_share:
-        reached = ", ".join(f"{share:g}: {value:.4f}" for share, value in outcome.by_share.items())
-        print(
-            f"share of sequential rules {outcome.share_of_rules:g}, by validation {WATCHED_METRIC} of each: {reached}"
-        )
+    if outcome.fitted:
+        _print_fitted(outcome.fitted)
     if outcome.trades:
         before, after = outcome.trades[0], outcome.trades[-1]
         print(
@@ -159,6 +157,14 @@ def _print_outcome(outcome: Outcome) -> None:
             f"{before.hit_rate:.4f}, of the tail {after.tail_hit_rate:.4f} instead of {before.tail_hit_rate:.4f}, "
             f"coverage@10 {after.coverage:.3f} instead of {before.coverage:.3f}"
         )
+
+
+def _print_fitted(fitted: Fitted) -> None:
+    reached = ", ".join(f"{share:g}: {value:.4f}" for share, value in fitted.by_share.items())
+    print(f"share of sequential rules {fitted.model.share:g}, by validation {WATCHED_METRIC} of each: {reached}")
+    if fitted.reranked is not None:
+        verdict = "kept" if fitted.model.reranker else "left out"
+        print(f"re-ranked: {fitted.reranked:.4f}, {verdict}")
 
 
 if __name__ == "__main__":

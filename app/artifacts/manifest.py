@@ -28,6 +28,7 @@ TABLE_FILES = {
     "item_vectors": "item_vectors.npy",
     "rule_items": "rule_items.npy",
     "rule_weights": "rule_weights.npy",
+    "item_statistics": "item_statistics.npy",
 }
 """Graph inputs that are tables by item index, read from files beside the graph."""
 
@@ -38,6 +39,7 @@ GraphInput = Literal[
     "item_vectors",
     "rule_items",
     "rule_weights",
+    "item_statistics",
     "timestamps_ms",
     "event_types",
     "target_type",
@@ -96,8 +98,9 @@ class Graph(_Frozen):
 
     inputs: `items` int64 (B, L), oldest first, 0 after the newest item; `k` int64 (1,); `adjust` float32 (B, V); from
     format 2 on the tables of `TABLE_FILES`: `item_vectors` float32 (V, D) and, where the model is mixed with rules,
-    `rule_items` int32 (V, N) and `rule_weights` float32 (V, N); where declared `timestamps_ms` and `event_types`,
-    int64 (B, L), 0 where `items` is 0, and `target_type` int64 (B,), 0 for any type.
+    `rule_items` int32 (V, N) and `rule_weights` float32 (V, N), where its best are re-ranked `item_statistics`
+    float32 (V, 2), log(1 + events) and how late in histories the item comes; where declared `timestamps_ms` and
+    `event_types`, int64 (B, L), 0 where `items` is 0, and `target_type` int64 (B,), 0 for any type.
     outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index;
     from format 2 on `states` float32 (B, D), whose inner products with the item vectors are the attention's scores.
     """

@@ -59,6 +59,8 @@ class TrainingConfig:
     patience       epochs without a better validation NDCG@10 before training stops
     validation_cases  at most so many, drawn once by seed
     followers      rules kept per item for the mixture with sequential rules, whose share validation decides; 0: none
+    rerank         a small network reorders the best of the mixture; it learns from an inner hold-out of the training
+                   part, at most 3 % of its events, which the model then does not see
     tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
     precision      of matrix products: auto takes bfloat16 where it is faster
     """
@@ -102,6 +104,7 @@ class TrainingConfig:
     patience: int = 10
     validation_cases: int = 10_000
     followers: int = 100
+    rerank: bool = False
     tail_budget: float = 0.0
     precision: Precision = "auto"
     device: Device = "auto"

@@ -7,32 +7,47 @@ Attention generalises, rules remember what went together; on small and sparse da
 The rules (see `rules`) are learnt from the same events as the model, in seconds; `share` is chosen on validation, whose
 targets neither part has seen. Scores are logarithms of p, so a difference of scores means the same for every history.
 
-Shapes: B batch, L length, R newest items that the rules read, N followers kept per item, V catalogue with padding.
+A learned re-ranker may then reorder the best of the mixture (see `reranker`).
+
+Shapes: B batch, L length, R newest items that the rules read, N followers kept per item, X = R · N, C candidates,
+V catalogue with padding.
 """
 
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import NO_CONTEXT, Context, SequenceModel
 from scripts.training.model_config import ModelConfig
+from scripts.training.reranker import CANDIDATES, LEAST_SHARE, LOWEST_LOGARITHM, Candidates, Reranker
 from scripts.training.rules import RuleTable
-from scripts.training.scorer import validate
 
 RULES_READ = 20
 """R: as many items of the history do the rules look at; the j-th newest counts 1/j."""
-SHARES = tuple(round(0.1 * step, 1) for step in range(10))
 NORMALISER_ITEMS = 128
 
 
 class RuleTensors(NamedTuple):
-    """A `RuleTable` in torch: int32 (V, N) and float32 (V, N)."""
+    """What the mixture knows by item index: a `RuleTable` in torch, int32 (V, N) and float32 (V, N), and for a
+    re-ranker `item_statistics`, float32 (V, 2)."""
 
     items_VN: Tensor
     weights_VN: Tensor
+    statistics_VS: Tensor | None = None
+
+
+class _Evidence(NamedTuple):
+    """What the parts say about each item, (B, V): log p of attention, shares of the rules from all items read and from
+    the newest alone, log p of the mixture."""
+
+    attention_BV: Tensor
+    rules_BV: Tensor
+    newest_BV: Tensor
+    mixed_BV: Tensor
 
 
 class FusedModel(nn.Module):
@@ -40,27 +55,55 @@ class FusedModel(nn.Module):
 
     items_VN: Tensor
     weights_VN: Tensor
+    statistics_VS: Tensor
     decay_R: Tensor
 
-    def __init__(self, attention: SequenceModel, rules: RuleTable | None, share: float) -> None:
-        """share: what the rules contribute, above 0 and below 1; 0 without rules."""
+    def __init__(
+        self,
+        attention: SequenceModel,
+        rules: RuleTable | None,
+        share: float,
+        reranker: Reranker | None = None,
+        statistics_VS: NDArray[np.float32] | None = None,
+    ) -> None:
+        """share: what the rules contribute, above 0 and below 1; 0 without rules.
+
+        reranker: of a mixture, with the `item_statistics` that it reads.
+        """
         super().__init__()
         if not (0 < share < 1 if rules is not None else share == 0):
             raise ValueError(f"a share in (0, 1) belongs to rules and 0 to none, found {share}")
+        if reranker is not None and (rules is None or statistics_VS is None):
+            raise ValueError("a re-ranker belongs to rules and item statistics")
         self.attention = attention
         self.share = share
+        self.reranker = reranker
         if rules is not None:
             self.register_buffer("items_VN", torch.from_numpy(rules.items_VN))
             self.register_buffer("weights_VN", torch.from_numpy(rules.weights_VN))
             self.register_buffer("decay_R", 1 / torch.arange(1, RULES_READ + 1, dtype=torch.float32))
+        if statistics_VS is not None:
+            self.register_buffer("statistics_VS", torch.from_numpy(statistics_VS))
 
     @property
     def config(self) -> ModelConfig:
         return self.attention.config
 
+    def parts(self) -> dict[str, "FusedModel"]:
+        """What is left of the model without its later stages, by name; empty where attention is all there is."""
+        parts = {}
+        if self.share:
+            parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
+        if self.reranker is not None:
+            rules = RuleTable(self.items_VN.numpy(), self.weights_VN.numpy())
+            parts["without_reranker"] = FusedModel(self.attention, rules, self.share)
+        return parts
+
     @property
     def rules(self) -> RuleTensors | None:
-        return RuleTensors(self.items_VN, self.weights_VN) if self.share else None
+        if self.share == 0:
+            return None
+        return RuleTensors(self.items_VN, self.weights_VN, None if self.reranker is None else self.statistics_VS)
 
     def item_vectors(self) -> Tensor:
         """See `model.NextItemModel`."""
@@ -76,40 +119,99 @@ class FusedModel(nn.Module):
     ) -> Tensor:
         """The same with the attention as training computes it and the mixture as it is written down."""
         logits_BV = self.attention.next_scores_of_full_pass(items_BL, item_vectors_VD, context)
-        if self.share == 0:
+        rules = self.rules
+        if rules is None:
             return logits_BV
-        rules_BV = self.rule_scores(items_BL)
-        shares_BV = rules_BV / rules_BV.sum(dim=1, keepdim=True).clamp(min=1e-6)
-        attention_BV = logits_BV - self._log_normaliser(logits_BV) + math.log(1 - self.share)
-        return torch.logaddexp(attention_BV, torch.log(self.share * shares_BV))
+        attention_BV = logits_BV - self._log_normaliser(logits_BV)
+        rules_BV, newest_BV = self._rule_shares(logits_BV, *self._followers(items_BL, rules))
+        mixed_BV = torch.logaddexp(attention_BV + math.log(1 - self.share), torch.log(self.share * rules_BV))
+        return self._reranked(_Evidence(attention_BV, rules_BV, newest_BV, mixed_BV), items_BL, rules)
 
     def fused_scores(
         self, states_BD: Tensor, items_BL: Tensor, item_vectors_VD: Tensor, rules: RuleTensors | None
     ) -> Tensor:
-        """(B, V): what `next_scores` gives, from the attention's states and any tables.
-
-        Only what the rules name is computed anew: everywhere else log p is the attention's score, shifted.
-        """
-        logits_BV = self.attention.scores(states_BD, item_vectors_VD)
+        """(B, V): what `next_scores` gives, from the attention's states and any tables."""
         if rules is None:
-            return logits_BV
-        log_normaliser_B1 = self._log_normaliser(logits_BV)
-        followers_BX, weights_BX = self._followers(items_BL, rules)
-        # Not + ε: the exporter drops a small addend. A history without rules keeps the order of its attention scores.
-        odds_BX = weights_BX * (self.share / (1 - self.share) / weights_BX.sum(dim=1, keepdim=True).clamp(min=1e-6))
-        # One item may follow several of the history.
-        odds_BX = torch.zeros_like(logits_BV).scatter_add(1, followers_BX, odds_BX).gather(1, followers_BX)
-        attention_BX = torch.exp(logits_BV.gather(1, followers_BX) - log_normaliser_B1)
-        # Where there is no follower, both terms are 0 and the padding keeps its −inf.
-        fused_BX = torch.log(attention_BX + odds_BX) + log_normaliser_B1
-        return logits_BV.scatter(1, followers_BX, fused_BX) + (math.log(1 - self.share) - log_normaliser_B1)
+            return self.attention.scores(states_BD, item_vectors_VD)
+        return self._reranked(self._evidence(states_BD, items_BL, item_vectors_VD, rules), items_BL, rules)
 
-    def rule_scores(self, items_BL: Tensor) -> Tensor:
-        """(B, V): the weights of all rules from the newest R items, each divided by the item's age, summed by
-        follower."""
-        followers_BX, weights_BX = self._followers(items_BL, RuleTensors(self.items_VN, self.weights_VN))
-        empty_BV = torch.zeros(items_BL.shape[0], len(self.items_VN), device=items_BL.device)
-        return empty_BV.scatter_add(1, followers_BX, weights_BX)
+    def candidates(
+        self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context, *, excludes_seen: bool
+    ) -> Candidates:
+        """What a re-ranker of this mixture learns from, or has to reorder."""
+        rules = self.rules
+        if rules is None:
+            raise ValueError("a model without rules has no candidates to reorder")
+        states_BD = self.attention.last_state(items_BL, item_vectors_VD, context)
+        evidence = self._evidence(states_BD, items_BL, item_vectors_VD, rules)
+        return self._candidates(evidence, items_BL, self.statistics_VS, excludes_seen)
+
+    def _evidence(self, states_BD: Tensor, items_BL: Tensor, item_vectors_VD: Tensor, rules: RuleTensors) -> _Evidence:
+        """Only what the rules name is mixed: everywhere else log p is the attention's, shifted."""
+        logits_BV = self.attention.scores(states_BD, item_vectors_VD)
+        attention_BV = logits_BV - self._log_normaliser(logits_BV)
+        followers_BX, weights_BX = self._followers(items_BL, rules)
+        rules_BV, newest_BV = self._rule_shares(logits_BV, followers_BX, weights_BX)
+        # One item may follow several of the history: its share is summed before it is gathered.
+        odds_BX = rules_BV.gather(1, followers_BX) * (self.share / (1 - self.share))
+        # Where there is no follower, both terms are 0 and the padding keeps its −inf.
+        mixed_BX = torch.log(attention_BV.gather(1, followers_BX).exp() + odds_BX)
+        mixed_BV = attention_BV.scatter(1, followers_BX, mixed_BX) + math.log(1 - self.share)
+        return _Evidence(attention_BV, rules_BV, newest_BV, mixed_BV)
+
+    def _rule_shares(self, logits_BV: Tensor, followers_BX: Tensor, weights_BX: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, V) twice, rows that sum to 1, or to 0 without rules: from all items read, and from the newest alone."""
+        num_rules = weights_BX.shape[1] // RULES_READ
+        both = []
+        for width in (weights_BX.shape[1], num_rules):
+            named_BX, weight_BX = followers_BX[:, :width], weights_BX[:, :width]
+            # Not + ε: the exporter drops a small addend. A history without rules keeps the order of its attention.
+            share_BX = weight_BX / weight_BX.sum(dim=1, keepdim=True).clamp(min=1e-6)
+            both.append(torch.zeros_like(logits_BV).scatter_add(1, named_BX, share_BX))
+        return both[0], both[1]
+
+    def _reranked(self, evidence: _Evidence, items_BL: Tensor, rules: RuleTensors) -> Tensor:
+        if self.reranker is None or rules.statistics_VS is None:
+            return evidence.mixed_BV
+        candidates = self._candidates(evidence, items_BL, rules.statistics_VS, self.reranker.excludes_seen)
+        moved_BC = self.reranker(candidates)
+        kept_BC = evidence.mixed_BV.gather(1, candidates.items_BC)
+        # What is hidden or no item keeps its place: it was no candidate.
+        moved_BC = torch.where(candidates.scores_BC > -math.inf, moved_BC, kept_BC)
+        return evidence.mixed_BV.scatter(1, candidates.items_BC, moved_BC)
+
+    def _candidates(
+        self, evidence: _Evidence, items_BL: Tensor, statistics_VS: Tensor, excludes_seen: bool
+    ) -> Candidates:
+        scores_BV = evidence.mixed_BV
+        if excludes_seen:
+            scores_BV = scores_BV.scatter(1, items_BL, -math.inf)
+        scores_BC, items_BC = torch.topk(scores_BV, min(CANDIDATES, self.config.num_items), dim=1)
+        last_B1 = ((items_BL != 0).sum(dim=1, keepdim=True) - 1).clamp(min=0)
+        # Items behind the statistics were added since: they have no events.
+        known_BC, newest_B1 = (
+            torch.where(each < statistics_VS.shape[0], each, 0) for each in (items_BC, items_BL.gather(1, last_B1))
+        )
+
+        def share(part_BV: Tensor) -> Tensor:
+            return part_BV.gather(1, items_BC).clamp(min=LEAST_SHARE).log()
+
+        attention_BC = evidence.attention_BV.gather(1, items_BC).clamp(min=LOWEST_LOGARITHM)
+        of_candidates = [
+            attention_BC,
+            share(evidence.rules_BV),
+            share(evidence.newest_BV),
+            scores_BC.clamp(min=LOWEST_LOGARITHM),
+            *statistics_VS[known_BC].unbind(dim=2),
+        ]
+        of_histories = [
+            evidence.attention_BV.amax(dim=1, keepdim=True),
+            evidence.rules_BV.amax(dim=1, keepdim=True),
+            statistics_VS[newest_B1, 0],
+            torch.log1p((items_BL != 0).sum(dim=1, keepdim=True).float()),
+        ]
+        features_BCF = torch.stack([*of_candidates, *(each_B1.expand_as(scores_BC) for each_B1 in of_histories)], dim=2)
+        return Candidates(items_BC, scores_BC, features_BCF)
 
     def _followers(self, items_BL: Tensor, rules: RuleTensors) -> tuple[Tensor, Tensor]:
         """What follows the newest R items, 0 where nothing does, and the weights of these rules, each (B, R · N)."""
@@ -132,18 +234,3 @@ class FusedModel(nn.Module):
         largest = min(NORMALISER_ITEMS, self.config.num_items)
         values_BX = torch.topk(logits_BV, largest, dim=1).values
         return torch.logsumexp(values_BX, dim=1, keepdim=True)
-
-
-def fuse(
-    attention: SequenceModel, rules: RuleTable, data: PreparedData, cases: Cases
-) -> tuple[FusedModel, dict[float, float]]:
-    """The mixture with the best NDCG@10 on the cases (the smallest share of equal ones), and what each share reached.
-
-    `cases` are validation cases; `attention` and `rules` have learnt from `data.train` alone.
-    """
-    reached: dict[float, float] = {}
-    for share in SHARES:
-        model = FusedModel(attention, rules if share else None, share)
-        reached[share] = validate(model, data, cases)["ndcg@10"]
-    share = max(SHARES, key=lambda each: reached[each])
-    return FusedModel(attention, rules if share else None, share), reached

@@ -49,13 +49,18 @@ class RankingGraph(nn.Module):
         item_vectors: Tensor,
         rule_items: Tensor | None = None,
         rule_weights: Tensor | None = None,
+        item_statistics: Tensor | None = None,
         timestamps_ms: Tensor | None = None,
         event_types: Tensor | None = None,
         target_type: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         context = Context(timestamps_ms, event_types, target_type)
         states_BD = self.model.attention.last_state(items, item_vectors, context)
-        rules = None if rule_items is None or rule_weights is None else RuleTensors(rule_items, rule_weights)
+        rules = (
+            None
+            if rule_items is None or rule_weights is None
+            else RuleTensors(rule_items, rule_weights, item_statistics)
+        )
         scores_BV = self.model.fused_scores(states_BD, items, item_vectors, rules)
         # Not int(…): the exporter would try to look at the value.
         num_ranks = cast(int, k[0].item())
@@ -69,7 +74,8 @@ class RankingGraph(nn.Module):
 def graph_of(model: FusedModel) -> Graph:
     """The inputs and outputs that a model's graph has."""
     rules: tuple[GraphInput, ...] = ("rule_items", "rule_weights") if model.rules is not None else ()
-    return Graph(inputs=("items", "k", "adjust", "item_vectors", *rules, *model.config.context_inputs))
+    statistics: tuple[GraphInput, ...] = ("item_statistics",) if model.reranker is not None else ()
+    return Graph(inputs=("items", "k", "adjust", "item_vectors", *rules, *statistics, *model.config.context_inputs))
 
 
 def tables_of(model: FusedModel) -> dict[str, NDArray[Any]]:
@@ -80,6 +86,8 @@ def tables_of(model: FusedModel) -> dict[str, NDArray[Any]]:
             "rule_items": model.rules.items_VN.cpu().numpy(),
             "rule_weights": model.rules.weights_VN.cpu().numpy(),
         }
+    if model.reranker is not None:
+        tables["item_statistics"] = model.statistics_VS.cpu().numpy()
     return tables
 
 
@@ -103,7 +111,7 @@ def export_graph(model: FusedModel, path: Path) -> None:
     }
     batch, length, rows = torch.export.Dim("batch"), torch.export.Dim("length"), torch.export.Dim("rows")
     shapes: dict[str, Any] = {"items": {0: batch, 1: length}, "k": None, "adjust": {0: batch, 1: rows}}
-    # Rules may have fewer rows: none for items that were appended to the vectors.
+    # Rules and statistics may have fewer rows: none for items that were appended to the vectors.
     shapes |= {name: {0: rows if name == "item_vectors" else torch.export.Dim("rule_rows")} for name in tables}
     shapes |= {"timestamps_ms": shapes["items"], "event_types": shapes["items"], "target_type": {0: batch}}
     with _quiet_exporter():

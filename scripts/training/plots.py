@@ -18,8 +18,8 @@ from scripts.training.evaluation import Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909")
-"""One for each scorer but the model: its part alone and four baselines."""
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
+"""One for each scorer but the model: what is left without its stages, two at most, and four baselines."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -30,6 +30,7 @@ CSS_VARIABLES = {
 LABELS = {
     MODEL: "Segue",
     "attention_alone": "Attention alone",
+    "without_reranker": "Without the re-ranker",
     "popularity": "Popularity",
     "markov": "Markov chain",
     "item_knn": "Item-kNN",

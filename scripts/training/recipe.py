@@ -96,6 +96,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         max_epochs=max_epochs,
         patience=5,
         followers=100 if statistics.num_items <= RULES_LIMIT else 20,
+        rerank=statistics.num_items <= RULES_LIMIT,
     )
     return config, {
         "max_length": f"9 of 10 histories have at most {statistics.long_history} events; at most 200, "
@@ -114,5 +115,8 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "head": f"{statistics.events_per_item:.1f} events per item: one layer below {RARE_ITEMS}, two from there on",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
         "followers": f"rules for {statistics.num_items:,} items; validation decides their share",
+        "rerank": f"{statistics.num_items:,} items: the best of them are found without an index; validation decides"
+        if statistics.num_items <= RULES_LIMIT
+        else f"more than {RULES_LIMIT:,} items need an index, which finds the best without it",
         "max_epochs": f"at most {STEPS_BUDGET:,} steps in all",
     }

@@ -4,7 +4,7 @@ config.json       the resolved experiment, the data it was trained on, what was 
                   what it chose
 checkpoint.pt     everything needed to go on after an interruption, as of the last finished epoch
 best.pt           the weights of the best epoch
-fusion.pt         the rules that they are mixed with, and the share that validation gave to the rules
+fusion.pt         the rules that they are mixed with, the share that validation gave to the rules, the re-ranker
 long_tail.json    what discounts of popularity traded on validation, the chosen one last; only where asked for
 history.jsonl     one line per epoch
 tensorboard/      the same, for TensorBoard
@@ -27,6 +27,7 @@ from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.long_tail import Discounted, Trade
 from scripts.training.model import SequenceModel
+from scripts.training.reranker import Reranker
 from scripts.training.rules import RuleTable
 from scripts.training.scorer import ModelScorer
 
@@ -99,7 +100,7 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
     if not path.is_file():
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
     attention = read_weights(path, config.training, config.num_items)
-    model = FusedModel(attention, *read_fusion(folder))
+    model = read_fusion(folder, attention)
     scorer: Scorer = ModelScorer(model)
     strength = read_discount(run)
     if strength:
@@ -114,22 +115,38 @@ def read_weights(path: Path, config: TrainingConfig, num_items: int) -> Sequence
     return SequenceModel.of_state(config.model_config(num_items), state)
 
 
-def write_fusion(folder: Path, rules: RuleTable | None, share: float) -> None:
-    """Keep what the weights in `folder` are mixed with; None and 0 where they rank alone."""
-    content: dict[str, Any] = {"share": share}
-    if rules is not None:
-        content |= {"items": torch.from_numpy(rules.items_VN), "weights": torch.from_numpy(rules.weights_VN)}
+def write_fusion(folder: Path, model: FusedModel) -> None:
+    """Keep what the weights in `folder` are mixed with."""
+    content: dict[str, Any] = {"share": model.share}
+    if model.share:
+        content |= {"items": model.items_VN, "weights": model.weights_VN}
+    if model.reranker is not None:
+        content |= {
+            "reranker": model.reranker.state_dict(),
+            "excludes_seen": model.reranker.excludes_seen,
+            "statistics": model.statistics_VS,
+        }
     save_tensors(folder / FUSION_FILE, content)
 
 
-def read_fusion(folder: Path) -> tuple[RuleTable | None, float]:
-    """Raises RunError where training ended before it was written."""
+def read_fusion(folder: Path, attention: SequenceModel) -> FusedModel:
+    """The attention model with all that it is mixed with.
+
+    Raises:
+        RunError: training ended before it was written.
+    """
     path = folder / FUSION_FILE
     if not path.is_file():
         raise RunError(f"{path} does not exist; finish the training with python -m scripts.train --resume")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    rules = RuleTable(content["items"].numpy(), content["weights"].numpy()) if "items" in content else None
-    return rules, content["share"]
+    rules, reranker, statistics_VS = None, None, None
+    if content["share"]:
+        rules = RuleTable(content["items"].numpy(), content["weights"].numpy())
+    if "reranker" in content:
+        reranker = Reranker(excludes_seen=content["excludes_seen"])
+        reranker.load_state_dict(content["reranker"])
+        statistics_VS = content["statistics"].numpy()
+    return FusedModel(attention, rules, content["share"], reranker, statistics_VS)
 
 
 def write_trades(run: Path, trades: Sequence[Trade]) -> None:

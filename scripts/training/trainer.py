@@ -7,24 +7,24 @@ that is resumed ends with the weights of one that was never interrupted.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
 from scripts.training.distributed import ALONE, Processes
-from scripts.training.fusion import FusedModel, fuse
+from scripts.training.fitting import Fitted, InnerHoldOut, fit_fusion, refit_fusion
+from scripts.training.fusion import FusedModel
+from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
 from scripts.training.long_tail import Trade, choose_discount
 from scripts.training.model import SequenceModel
-from scripts.training.rules import learn_rules
 from scripts.training.run_folder import (
     BEST_FILE,
     CHECKPOINT_FILE,
@@ -63,14 +63,13 @@ class Observer(Protocol):
 class Outcome:
     """`best` is the record of the best epoch (of the last one where nothing validates).
 
-    share_of_rules: what validation gave to the rules; `by_share` the watched metric that each share reached.
+    fitted: what the weights were then mixed with, None without rules.
     trades: see `choose_discount`; empty where no hit rate may be given up.
     """
 
     best: dict[str, Any]
     num_epochs: int
-    share_of_rules: float = 0.0
-    by_share: Mapping[float, float] = field(default_factory=dict)
+    fitted: Fitted | None = None
     trades: Sequence[Trade] = ()
 
 
@@ -96,17 +95,19 @@ def train(
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    outcome = _epochs(data, data.train, config, run, BEST_FILE, measure, observer, start_tracker, processes)
+    inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank else None
+    interactions = inner.left if inner else data.train
+    outcome = _epochs(data, interactions, config, run, BEST_FILE, measure, observer, start_tracker, processes)
     if not processes.is_first:
         return outcome
     attention = read_weights(run / BEST_FILE, config, data.num_items)
     some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
-    model, rules = FusedModel(attention, None, 0.0), None
+    model = FusedModel(attention, None, 0.0)
     if config.followers:
-        rules = learn_rules(data.train, data.num_items, config.followers, shared_attributes(data.attributes))
-        model, by_share = fuse(attention, rules, data, some_cases)
-        outcome = replace(outcome, share_of_rules=model.share, by_share=by_share)
-    write_fusion(run, rules if model.share else None, model.share)
+        fitted = fit_fusion(attention, data, config, inner, some_cases)
+        model = fitted.model
+        outcome = replace(outcome, fitted=fitted)
+    write_fusion(run, model)
     if config.tail_budget > 0:
         trades = choose_discount(ModelScorer(model), data, some_cases, config.tail_budget)
         write_trades(run, trades)
@@ -134,10 +135,9 @@ def refit(
     )
     if not processes.is_first:
         return outcome
-    _, share = read_fusion(run)
-    attributes = shared_attributes(data.attributes)
-    rules = learn_rules(data.everything, data.num_items, config.followers, attributes) if share else None
-    write_fusion(folder, rules, share)
+    measured = read_fusion(run, read_weights(run / BEST_FILE, config, data.num_items))
+    attention = read_weights(folder / REFIT_WEIGHTS_FILE, config, data.num_items)
+    write_fusion(folder, refit_fusion(measured, attention, data, config))
     return outcome
 
 

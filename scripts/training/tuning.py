@@ -222,7 +222,7 @@ def _run_trial(
 
 def served_metric(outcome: Outcome) -> float:
     """The watched metric of what the run would serve: of the best mixture with rules where there is one."""
-    return float(outcome.by_share[outcome.share_of_rules] if outcome.by_share else outcome.best[WATCHED_METRIC])
+    return float(outcome.fitted.reached if outcome.fitted else outcome.best[WATCHED_METRIC])
 
 
 class _Judge:

@@ -9,7 +9,8 @@ import torch
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.fusion import SHARES, FusedModel, fuse
+from scripts.training.fitting import SHARES, fuse
+from scripts.training.fusion import FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
 from scripts.training.interactions import Interactions
 from scripts.training.model import SequenceModel
@@ -49,15 +50,20 @@ def rules_by_hand() -> RuleTable:
     return RuleTable(items_VN, weights_VN)
 
 
-def test_rules_sum_over_the_newest_items_each_the_less_the_older() -> None:
+def test_rules_sum_over_the_newest_items_each_the_less_the_older(tmp_path: Path) -> None:
+    """Attention that likes all items alike: what the rules add is what tells the scores apart."""
     model = FusedModel(attention(), rules_by_hand(), 0.5)
-    scores_BV = model.rule_scores(torch.tensor([[1, 2, 0], [2, 1, 0], [5, 0, 0], [0, 0, 0]]))
+    with torch.no_grad():
+        model.attention.item_embedding.weight.zero_()
+    with torch.inference_mode():
+        items_BL = torch.tensor([[1, 2, 0], [2, 1, 0], [5, 0, 0], [0, 0, 0]])
+        shares_BV = 2 * model.next_scores(items_BL, model.item_vectors()).exp() - 1 / NUM_ITEMS
     # [1, 2]: item 2 is the newest, item 1 counts half.
-    assert scores_BV[0, 2].item() == pytest.approx(0.5 * 3)
-    assert scores_BV[0, 3].item() == pytest.approx(0.5 * 1 + 2)
-    assert scores_BV[1, 2].item() == pytest.approx(3)
-    assert scores_BV[1, 3].item() == pytest.approx(1 + 0.5 * 2)
-    assert scores_BV[2:].abs().sum() == 0
+    for row, weights in enumerate([{2: 0.5 * 3, 3: 0.5 * 1 + 2}, {2: 3, 3: 1 + 0.5 * 2}]):
+        for item, weight in weights.items():
+            assert shares_BV[row, item].item() == pytest.approx(weight / sum(weights.values()), abs=1e-5)
+    # Without rules the mixture is half of attention's probability, no more.
+    assert shares_BV[2:, 1:].abs().max() < 1e-5
 
 
 def test_score_is_the_logarithm_of_the_mixed_probabilities() -> None:

@@ -1,0 +1,115 @@
+"""What a trained attention model is mixed with: rules, their share and a re-ranker, learnt and chosen in seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scripts.training.attributes import shared_attributes
+from scripts.training.config import TrainingConfig
+from scripts.training.fusion import FusedModel
+from scripts.training.interactions import Cases, Interactions, PreparedData
+from scripts.training.model import SequenceModel
+from scripts.training.reranker import Candidates, Reranker, item_statistics, learn_reranker
+from scripts.training.rules import RuleTable, learn_rules
+from scripts.training.scorer import context_of, pad_items, validate
+
+SHARES = tuple(round(0.1 * step, 1) for step in range(10))
+SCORES_AT_ONCE = 2**23
+"""Scores that one batch of histories takes while candidates are collected."""
+
+
+@dataclass(frozen=True)
+class InnerHoldOut:
+    """Cases cut from the training part, and what is left of it: all that the attention model has learnt from."""
+
+    left: Interactions
+    cases: Cases
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The model, and the NDCG@10 on validation that led to it: of each share of the rules, and of the best mixture with
+    its candidates reordered (None where no re-ranker was learnt)."""
+
+    model: FusedModel
+    by_share: Mapping[float, float]
+    reranked: float | None
+
+    @property
+    def reached(self) -> float:
+        """By the model as it is."""
+        mixture = self.by_share[self.model.share]
+        return mixture if self.reranked is None else max(mixture, self.reranked)
+
+
+def fit_fusion(
+    attention: SequenceModel, data: PreparedData, config: TrainingConfig, inner: InnerHoldOut | None, cases: Cases
+) -> Fitted:
+    """Rules of `data.train`, the share of them that ranks the validation cases best, and with an inner hold-out a
+    re-ranker, which stays where validation says that it helps.
+
+    The re-ranker learns from a mixture with rules of what the hold-out left; it then serves with those of all.
+    """
+    rules = _rules(data, data.train, config)
+    model, by_share = fuse(attention, rules, data, cases)
+    if inner is None or model.share == 0:
+        return Fitted(model, by_share, None)
+    mixture = FusedModel(
+        attention, _rules(data, inner.left, config), model.share, None, item_statistics(inner.left, data.num_items)
+    )
+    reranker = fit_reranker(mixture, inner.cases, excludes_seen=data.exclude_seen, seed=config.seed)
+    if reranker is None:
+        return Fitted(model, by_share, None)
+    reordered = FusedModel(attention, rules, model.share, reranker, item_statistics(data.train, data.num_items))
+    reranked = validate(reordered, data, cases)["ndcg@10"]
+    return Fitted(reordered if reranked > by_share[model.share] else model, by_share, reranked)
+
+
+def refit_fusion(
+    measured: FusedModel, attention: SequenceModel, data: PreparedData, config: TrainingConfig
+) -> FusedModel:
+    """The same mixture around attention that has learnt from everything: rules and statistics of everything, the share
+    and the re-ranker as they were measured."""
+    if measured.share == 0:
+        return FusedModel(attention, None, 0.0)
+    rules = _rules(data, data.everything, config)
+    statistics_VS = item_statistics(data.everything, data.num_items) if measured.reranker else None
+    return FusedModel(attention, rules, measured.share, measured.reranker, statistics_VS)
+
+
+def _rules(data: PreparedData, interactions: Interactions, config: TrainingConfig) -> RuleTable:
+    return learn_rules(interactions, data.num_items, config.followers, shared_attributes(data.attributes))
+
+
+def fuse(
+    attention: SequenceModel, rules: RuleTable, data: PreparedData, cases: Cases
+) -> tuple[FusedModel, dict[float, float]]:
+    """The mixture with the best NDCG@10 on the cases (the smallest share of equal ones), and what each share reached.
+
+    `cases` are validation cases; `attention` and `rules` have learnt from `data.train` alone.
+    """
+    reached: dict[float, float] = {}
+    for share in SHARES:
+        model = FusedModel(attention, rules if share else None, share)
+        reached[share] = validate(model, data, cases)["ndcg@10"]
+    share = max(SHARES, key=lambda each: reached[each])
+    return FusedModel(attention, rules if share else None, share), reached
+
+
+def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed: int) -> Reranker | None:
+    """See `learn_reranker`; `mixture` has `item_statistics`, and nothing of it has learnt from the cases."""
+    size = max(1, SCORES_AT_ONCE // (mixture.config.num_items + 1))
+    batches = []
+    with torch.inference_mode():
+        item_vectors_VD = mixture.eval().item_vectors()
+        for start in range(0, len(cases), size):
+            rows = range(start, min(start + size, len(cases)))
+            histories = [cases.histories.item_sequence(row, mixture.config.max_length) for row in rows]
+            items_BL = pad_items([history.items for history in histories], mixture.config.max_length)
+            context = context_of(histories, mixture.config, items_BL.device)
+            batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
+    candidates = Candidates(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+    targets_B = torch.from_numpy(cases.targets.astype(np.int64))
+    return learn_reranker(candidates, targets_B, excludes_seen=excludes_seen, seed=seed)
