@@ -15,6 +15,7 @@ SUBJECTS = {
     "quantization": "quantization",
     "temporal": "temporal",
     "ablation": "ablation",
+    "event-types": "event_types",
     "training-speed": "training_speed",
     "training-cost": "training_cost",
     "store": "store",
