@@ -85,10 +85,12 @@ def milliseconds(variants: Mapping[str, Variant], batch: int, *, rounds: int = R
 
 def accuracy(variants: Mapping[str, Variant], data: PreparedData) -> dict[str, EvaluationResult]:
     """On the test part, as `evaluate` measures it."""
+    cases = data.cases("test")
+    best = 10 + int(cases.histories.lengths.max())
     return {
         name: evaluate(
-            RankerScorer(variant.ranker),
-            data.cases("test"),
+            RankerScorer(variant.ranker, best=best),
+            cases,
             num_items=data.num_items,
             item_counts=data.train.item_counts(data.num_items),
             exclude_seen=data.exclude_seen,

@@ -42,13 +42,16 @@ class ModelScorer:
 class RankerScorer:
     """The same of what the service ranks with."""
 
-    def __init__(self, ranker: Ranker) -> None:
+    def __init__(self, ranker: Ranker, *, best: int | None = None) -> None:
+        """best: so many items get their score and all others −inf, which spares sorting the catalogue and changes no
+        metric at k where `best` is at least k + the items of any history."""
         self._ranker = ranker
+        self._best = ranker.num_items if best is None else min(best, ranker.num_items)
 
     def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
         num_items = self._ranker.num_items
         scores_BV = np.full((len(histories), num_items + 1), -np.inf, dtype=np.float32)
-        for scores_V, ranking in zip(scores_BV, self._ranker.rank(histories, num_items), strict=True):
+        for scores_V, ranking in zip(scores_BV, self._ranker.rank(histories, self._best), strict=True):
             scores_V[ranking.item_indices] = ranking.scores
         return scores_BV
 

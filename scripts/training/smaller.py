@@ -70,7 +70,8 @@ def judge(run: Run, ranker: Ranker, smaller: Smaller) -> dict[str, Any]:
     """
     cases = validation_cases(run.data, CASES_TO_JUDGE_BY, seed=0)
     before = metrics_at_10(ModelScorer(run.model), run.data, cases)[WATCHED_METRIC]
-    after = metrics_at_10(RankerScorer(ranker), run.data, cases)[WATCHED_METRIC]
+    scorer = RankerScorer(ranker, best=10 + int(cases.histories.lengths.max()))
+    after = metrics_at_10(scorer, run.data, cases)[WATCHED_METRIC]
     if after < before * (1 - smaller.max_drop):
         raise ExportError(
             f"validation {WATCHED_METRIC} falls from {before:.4f} to {after:.4f}, by {1 - after / before:.1%}; at most "

@@ -1,8 +1,8 @@
 """Graphs with 8-bit weights and fewer units: how near they stay, that they load, and when they are refused."""
 
+import dataclasses
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from scripts.export import main
 from scripts.training.graph import random_history, ranker_of
 from scripts.training.quantization import quantize_graph
 from scripts.training.run_folder import Run, RunConfig, load_run, start_run
-from scripts.training.scorer import RankerScorer
+from scripts.training.scorer import RankerScorer, metrics_at_10
 from scripts.training.smaller import Smaller
 from scripts.training.synthetic import markov_sequences, write_sequences
 from scripts.training.trainer import train
@@ -83,6 +83,15 @@ def test_a_smaller_version_loads_and_says_what_it_costs(
     assert "smaller" not in json.loads((plain / "manifest.json").read_text())["training"]
 
 
+def test_scores_of_the_best_alone_give_the_same_metrics(run: Run, plain: Path) -> None:
+    """Histories of 11 items: the best 21 hold the first ten of what is not in them."""
+    ranker, cases = ranker_of(run.model, plain / "model.onnx"), run.data.cases("test")
+    assert cases.histories.lengths.max() == 11
+    few, all_items = RankerScorer(ranker, best=21), RankerScorer(ranker)
+    masked = dataclasses.replace(run.data, exclude_seen=True)
+    assert metrics_at_10(few, masked, cases) == metrics_at_10(all_items, masked, cases)
+
+
 def test_what_costs_too_much_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of each layer one unit remains, and not a ten-thousandth may be lost."""
     torch.manual_seed(0)
@@ -95,7 +104,7 @@ def test_what_costs_too_much_is_refused(run: Run, tmp_path: Path, capsys: pytest
 def test_a_share_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"prune is in \[0, 1\)"):
         Smaller(prune=1.0)
-    assert replace(Smaller(), prune=0.5).is_asked_for
+    assert Smaller(prune=0.5).is_asked_for
     assert not Smaller().is_asked_for
 
 
