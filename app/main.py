@@ -24,9 +24,9 @@ from app.state.catalogue import Catalogue
 from app.state.connection import claim_store, connect
 from app.state.erasing import Erasing
 from app.state.event_log import EventLog
-from app.state.history import History
 from app.state.kept_lists import KeptLists
 from app.state.merging import Merging
+from app.state.opening import history_of
 from app.state.popularity import Popularity
 from app.state.served import ServedBuffer
 from app.telemetry import Telemetry, configure_logging
@@ -61,18 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         timeout_ms=settings.redis_timeout_ms,
         max_connections=settings.redis_max_connections,
     )
-    history = History(
-        redis,
-        namespace=settings.namespace,
-        shards=settings.shards,
-        cap=settings.history_cap,
-        ttl_days=settings.history_ttl_days,
-        log_max_entries=settings.log_max_entries,
-        log_max_age_days=settings.log_max_age_days,
-        popularity_half_life_days=settings.popularity_half_life_days,
-        trending_half_life_hours=settings.trending_half_life_hours,
-        on_log_dropped=lambda amount: telemetry.log_dropped("log_full", amount),
-    )
+    history = history_of(settings, redis, on_log_dropped=lambda amount: telemetry.log_dropped("log_full", amount))
     merging = Merging(
         redis,
         namespace=settings.namespace,

@@ -19,6 +19,7 @@ SUBJECTS = {
     "training-speed": "training_speed",
     "training-cost": "training_cost",
     "store": "store",
+    "backfill": "backfill",
     "filters": "filters",
     "serving": "serving",
 }

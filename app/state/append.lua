@@ -3,7 +3,7 @@
 -- KEYS[1] event log, KEYS[2] popularity, KEYS[3] trending, KEYS[4…] histories and sets of counted identities
 -- ARGV[1…4] cap, time to live (ms), entries of the log, age of the log (ms)
 -- ARGV[5…7] half-lives (s) of popularity and of trending, items that either list keeps
--- then five per event: index in KEYS | 0 to store nothing of the owner, score, member, popularity score | "", log data
+-- then five per event: index in KEYS | 0 to store nothing of the owner, score, member, popularity score | "", log data | ""
 -- Returns one letter per event, (a)ccepted (d)uplicate (i)gnored (n)ot stored, and how many entries the log dropped.
 
 local cap, ttl_ms = tonumber(ARGV[1]), ARGV[2]
@@ -49,7 +49,9 @@ for start = HEADER + 1, #ARGV, WIDTH do
     call('ZADD', key, score, member)
     touched[key] = true
     count(ARGV[start + 3], member, score)
-    call('XADD', KEYS[1], '*', 'kind', 'event', 'data', ARGV[start + 4])
+    if ARGV[start + 4] ~= '' then
+      call('XADD', KEYS[1], '*', 'kind', 'event', 'data', ARGV[start + 4])
+    end
   end
   outcomes[#outcomes + 1] = outcome
 end

@@ -8,7 +8,7 @@ guest before it belongs to a user.
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ import orjson
 from redis.asyncio import Redis
 
 from app.settings import Settings
-from app.state.connection import claim_store, connect, store_errors
-from app.state.embedded import EmbeddedStore
+from app.state.connection import store_errors
 from app.state.keys import Keys, Owner
+from app.state.opening import open_store
 
 START = "0-0"
 """The position before every entry."""
@@ -157,24 +157,8 @@ class EventLog:
 
 @asynccontextmanager
 async def open_event_log(settings: Settings) -> AsyncIterator[EventLog]:
-    """The event log of the store that the settings name, for a process of its own.
-
-    Without a URL the embedded store is used: adopted where it runs, started for the time being where it does not.
-
-    Raises:
-        StoreMismatch: the store was first used with another number of shards.
-        StoreUnavailable: the store does not answer.
-    """
-    async with AsyncExitStack() as stack:
-        if settings.redis_url is None:
-            store = EmbeddedStore.start(settings.data_dir)
-            stack.callback(store.stop)
-            url = store.url
-        else:
-            url = settings.redis_url.get_secret_value()
-        redis = connect(url, timeout_ms=max(settings.redis_timeout_ms, 5000), max_connections=4)
-        stack.push_async_callback(redis.aclose)
-        store_id = await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
+    """The event log of the store that the settings name, for a process of its own; raises what `open_store` does."""
+    async with open_store(settings) as (redis, store_id):
         yield EventLog(
             redis,
             namespace=settings.namespace,

@@ -127,6 +127,7 @@ class History:
         log_max_age_days: int,
         popularity_half_life_days: float,
         trending_half_life_hours: float = 24.0,
+        writes_log: bool = True,
         on_log_dropped: Callable[[int], None] | None = None,
     ) -> None:
         """`on_log_dropped` hears how many entries a full or old event log lost before they were collected."""
@@ -144,6 +145,7 @@ class History:
             str(MAX_POPULAR_ITEMS),
         ]
         self._script = Script(redis, "members", "append")
+        self._writes_log = writes_log
         self._on_log_dropped = on_log_dropped
 
     async def append(self, events: Sequence[Event]) -> list[AppendOutcome]:
@@ -226,7 +228,7 @@ class History:
                     str(score),
                     member,
                     popularity,
-                    _log_data(event, sequence, digest),
+                    _log_data(event, sequence, digest) if self._writes_log else "",
                 )
             else:
                 call.arguments += ("0", str(score), member, popularity, "")

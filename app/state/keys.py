@@ -126,6 +126,9 @@ class Keys:
         )
         return records, changes, revision
 
+    def bookmark(self, name: str) -> str:
+        return f"{self.namespace}:bookmark:{name}"
+
     @property
     def meta(self) -> str:
         return f"{self.namespace}:meta"

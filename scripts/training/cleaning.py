@@ -197,8 +197,8 @@ def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tupl
     has_sequence = columns.sequence in schema and schema[columns.sequence].is_integer()
     sequence = pl.col(columns.sequence).cast(pl.UInt16, strict=False) if has_sequence else pl.lit(0, pl.UInt16)
     events = table.select(
-        _id(columns.user, schema[columns.user]).alias("user"),
-        _id(columns.item, schema[columns.item]).alias("item"),
+        id_text(columns.user, schema[columns.user]).alias("user"),
+        id_text(columns.item, schema[columns.item]).alias("item"),
         time.alias("time"),
         event_type.fill_null(DEFAULT_EVENT_TYPE).alias("event_type"),
         value.fill_nan(None).alias("value"),
@@ -220,7 +220,7 @@ def _events(table: pl.LazyFrame, columns: Columns, rules: CleaningRules) -> tupl
     return events.with_columns(reason=reason), has_clock, time_unit
 
 
-def _id(name: str, dtype: pl.DataType) -> pl.Expr:
+def id_text(name: str, dtype: pl.DataType) -> pl.Expr:
     """The id as text. A column of whole numbers with gaps often arrives as floats: 7.0 is "7", NaN is missing."""
     column = pl.col(name)
     if dtype.is_float():

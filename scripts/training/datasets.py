@@ -19,7 +19,8 @@ from scripts.training.interactions import DataError
 from scripts.training.merges import with_owners
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-EXPECTED_FILES = "a .parquet, .csv or .tsv file, or a folder of .parquet files"
+LINES = (".ndjson", ".jsonl")
+EXPECTED_FILES = "a .parquet, .csv, .tsv or .ndjson file, or a folder of .parquet files"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def read_table(path: Path) -> pl.LazyFrame:
         raise DataError(f"{path} does not exist; expected {EXPECTED_FILES}")
     if path.suffix == ".parquet":
         return pl.scan_parquet(path, hive_partitioning=False)
+    if path.suffix in LINES:
+        return pl.scan_ndjson(path, infer_schema_length=None)
     if path.suffix in SEPARATORS:
         return pl.scan_csv(path, separator=SEPARATORS[path.suffix], infer_schema=False)
     raise DataError(f"{path} ends in {path.suffix!r}; expected {EXPECTED_FILES}")
