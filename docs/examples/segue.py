@@ -43,6 +43,12 @@ def post_recommend_batch(client: httpx.Client, body: RecommendBatchBody) -> Reco
     return answer
 
 
+def post_similar(client: httpx.Client, body: SimilarBody) -> SimilarAnswer:
+    """Find items like one or several others."""
+    answer: SimilarAnswer = _call(client, "POST", "/similar", body)
+    return answer
+
+
 def post_events(client: httpx.Client, body: EventBody | list[EventBody] | EventBatch) -> EventsAnswer:
     """Store one event or many."""
     answer: EventsAnswer = _call(client, "POST", "/events", body)
@@ -149,6 +155,25 @@ class AnyBody(TypedDict):
     """At least one of them holds."""
 
     any: list[AllBody | AnyBody | NotBody | ConditionBody]
+
+
+class BatchedBody(TypedDict):
+    """Exactly one of `user_id`, `session_id` and `history`."""
+
+    k: NotRequired[int]
+    candidates: NotRequired[list[str] | None]
+    filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
+    exclude_items: NotRequired[list[str]]
+    boosts: NotRequired[list[BoostBody]]
+    pins: NotRequired[list[PinBody]]
+    diversity: NotRequired[float]
+    include: NotRequired[list[Literal["attributes"]]]
+    user_id: NotRequired[str | None]
+    session_id: NotRequired[str | None]
+    history: NotRequired[list[str | HistoryItem] | None]
+    exclude_seen: NotRequired[bool | None]
+    strategy: NotRequired[Literal["popular", "trending"] | None]
+    target_event_type: NotRequired[str | None]
 
 
 class BoostBody(TypedDict):
@@ -330,6 +355,8 @@ class ModelSummary(TypedDict):
     exclude_seen: bool
     time_use: str
     event_types: dict[str, Any]
+    target_event_types: list[str]
+    popularity_discount: float
     refit: bool
     data_fingerprint: str
     model: dict[str, Any]
@@ -397,7 +424,9 @@ class ReadyAnswer(TypedDict):
 
 
 class RecommendAnswer(TypedDict):
-    """`reasons` says why the answer is not a full ranking by the model; empty when it is."""
+    """`reasons` says why the answer is not a full ranking by the model; empty when it is. `next_cursor` is there only
+    with `paginate` or `cursor`; null on the last page.
+    """
 
     recommendation_id: str
     strategy: Literal["model", "popular", "trending"]
@@ -406,6 +435,7 @@ class RecommendAnswer(TypedDict):
     model_version: str | None
     history_length: int
     items: list[RankedItemAnswer]
+    next_cursor: NotRequired[str | None]
 
 
 class RecommendBatchAnswer(TypedDict):
@@ -417,25 +447,28 @@ class RecommendBatchAnswer(TypedDict):
 class RecommendBatchBody(TypedDict):
     """Up to 256 requests. (The route reads them one by one, so that each can fail alone.)"""
 
-    requests: list[RecommendBody]
+    requests: list[BatchedBody]
 
 
 class RecommendBody(TypedDict):
-    """Exactly one of `user_id`, `session_id` and `history`."""
+    """Exactly one of `user_id`, `session_id` and `history`; with a `cursor` the `history` is not repeated."""
 
-    user_id: NotRequired[str | None]
-    session_id: NotRequired[str | None]
-    history: NotRequired[list[str | HistoryItem] | None]
     k: NotRequired[int]
     candidates: NotRequired[list[str] | None]
     filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
-    exclude_seen: NotRequired[bool | None]
     exclude_items: NotRequired[list[str]]
     boosts: NotRequired[list[BoostBody]]
     pins: NotRequired[list[PinBody]]
     diversity: NotRequired[float]
-    strategy: NotRequired[Literal["popular", "trending"] | None]
     include: NotRequired[list[Literal["attributes"]]]
+    user_id: NotRequired[str | None]
+    session_id: NotRequired[str | None]
+    history: NotRequired[list[str | HistoryItem] | None]
+    exclude_seen: NotRequired[bool | None]
+    strategy: NotRequired[Literal["popular", "trending"] | None]
+    target_event_type: NotRequired[str | None]
+    paginate: NotRequired[bool]
+    cursor: NotRequired[str | None]
 
 
 class RejectedEvent(TypedDict):
@@ -466,6 +499,32 @@ class SessionErasedAnswer(TypedDict):
     erased_events: int
     erased_log_entries: int
     session_id: str
+
+
+class SimilarAnswer(TypedDict):
+    """`strategy` is `similar`, or another one with a reason."""
+
+    recommendation_id: str
+    strategy: Literal["similar", "model", "popular"]
+    degraded: bool
+    reasons: list[str]
+    model_version: str | None
+    items: list[RankedItemAnswer]
+
+
+class SimilarBody(TypedDict):
+    """Exactly one of `item_id` and `item_ids`."""
+
+    k: NotRequired[int]
+    candidates: NotRequired[list[str] | None]
+    filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
+    exclude_items: NotRequired[list[str]]
+    boosts: NotRequired[list[BoostBody]]
+    pins: NotRequired[list[PinBody]]
+    diversity: NotRequired[float]
+    include: NotRequired[list[Literal["attributes"]]]
+    item_id: NotRequired[str | None]
+    item_ids: NotRequired[list[str] | None]
 
 
 class UserAnswer(TypedDict):
