@@ -50,6 +50,8 @@ class ApproximateRanker:
         self._probes = probes or index.probes
         self._vectors_VD = vectors_VD
         self._rule_items_VN = exact.tables.get("rule_items")
+        # What a re-ranker reorders are as many of the best again, and none of the history.
+        self._min_found = MIN_FOUND + (exact.max_length if "item_statistics" in exact.tables else 0)
         # Rows that were appended after the index was built: always candidates.
         self._appended = np.arange(index.num_items + 1, exact.num_items + 1)
 
@@ -88,7 +90,7 @@ class ApproximateRanker:
     ) -> list[Ranking]:
         """See `Ranker.rank`. With `adjust_BV` the ranking is exact."""
         if adjust_BV is None:
-            candidates = self._found(sequences, max(MIN_FOUND, FOUND_PER_K * k), self._probes)
+            candidates = self._found(sequences, max(self._min_found, FOUND_PER_K * k), self._probes)
             return [
                 self._rank_among(sequence, candidates_C, k)
                 for sequence, candidates_C in zip(sequences, candidates, strict=True)
@@ -114,7 +116,7 @@ class ApproximateRanker:
         return scores_BC
 
     def _with_best(self, sequence: ItemSequence, item_indices_C: NDArray[np.int64]) -> NDArray[np.int64]:
-        (best,) = self._found([sequence], MIN_FOUND, THOROUGH * self._probes)
+        (best,) = self._found([sequence], self._min_found, THOROUGH * self._probes)
         return np.concatenate([item_indices_C, best])
 
     def _found(self, sequences: Sequence[ItemSequence], n: int, probes: int) -> list[NDArray[np.int64]]:
@@ -144,6 +146,10 @@ class ApproximateRanker:
             tables["rule_weights"] = np.zeros(shape, np.float32)
             tables["rule_weights"][places] = self.tables["rule_weights"][read]
         tables["item_vectors"] = self._vectors_VD[rows_W]
+        if "item_statistics" in self.tables:
+            statistics_VS = self.tables["item_statistics"]
+            # Items that were added since have no row: they are like the padding, without events.
+            tables["item_statistics"] = statistics_VS[np.where(rows_W < len(statistics_VS), rows_W, 0)]
         adjust_1W = None if adjust_V is None else adjust_V[rows_W][None]
         (ranking,) = self._exact.with_tables(tables).rank([self._moved(sequence, rows_W)], k, adjust_1W)
         return Ranking(rows_W[ranking.item_indices], ranking.scores)

@@ -20,6 +20,8 @@ from scripts.training.fusion import FusedModel
 from scripts.training.graph import export_graph, graph_of, tables_of
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
+from scripts.training.reranker import Reranker
+from scripts.training.rules import RuleTable
 
 NUM_ITEMS = 400
 MAX_LENGTH = 12
@@ -28,6 +30,18 @@ TOLERANCE = 1e-3
 
 def fused() -> FusedModel:
     return simulated_model(MAX_LENGTH, num_items=NUM_ITEMS)
+
+
+def reranked() -> FusedModel:
+    mixture = fused()
+    torch.manual_seed(3)
+    reranker = Reranker(excludes_seen=True)
+    with torch.no_grad():
+        for parameter in reranker.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    statistics_VS = np.random.default_rng(0).random((NUM_ITEMS + 1, 2)).astype(np.float32)
+    rules = RuleTable(mixture.items_VN.numpy(), mixture.weights_VN.numpy())
+    return FusedModel(mixture.attention, rules, mixture.share, reranker, statistics_VS).eval()
 
 
 def without_rules() -> FusedModel:
@@ -42,6 +56,7 @@ def with_times_and_types() -> FusedModel:
 
 MODELS: dict[str, Callable[[], FusedModel]] = {
     "fused": fused,
+    "reranked": reranked,
     "without rules": without_rules,
     "with times and types": with_times_and_types,
 }
