@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import structlog
 
+from app.api.schemas.scenarios import read_scenarios
 from app.artifacts.event_types import read_event_uses
 from app.errors import DeviceUnavailable, SegueError, StoreUnavailable
 from app.settings import PREFIX, Settings, SettingsError, load_settings
@@ -44,7 +45,7 @@ def main() -> int:
 
 def run(settings: Settings) -> int:
     require_device(settings)
-    require_event_types(settings)
+    require_files(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         store = None
@@ -80,13 +81,17 @@ def require_device(settings: Settings) -> None:
         exact.require_device(settings.device)
 
 
-def require_event_types(settings: Settings) -> None:
+def require_files(settings: Settings) -> None:
     """Raises SettingsError: once, and not in every worker."""
-    if settings.event_types_file is not None:
-        try:
-            read_event_uses(settings.event_types_file)
-        except ValueError as error:
-            raise SettingsError(f"the service cannot start: {PREFIX}EVENT_TYPES_FILE: {error}") from error
+    for name, path, read in (
+        ("EVENT_TYPES_FILE", settings.event_types_file, read_event_uses),
+        ("SCENARIOS_FILE", settings.scenarios_file, read_scenarios),
+    ):
+        if path is not None:
+            try:
+                read(path)
+            except ValueError as error:
+                raise SettingsError(f"the service cannot start: {PREFIX}{name}: {error}") from error
 
 
 def listen(host: str, port: int) -> socket.socket:

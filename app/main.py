@@ -12,6 +12,8 @@ from fastapi import FastAPI
 
 from app.api import batch, events, health, items, models, openapi, pages, problems, recommend, similar, users
 from app.api.middleware import RequestContext
+from app.api.scenarios import Scenarios
+from app.api.schemas.scenarios import read_scenarios
 from app.api.security import BodyLimit
 from app.artifacts.event_types import read_event_uses
 from app.artifacts.registry import ModelRegistry
@@ -113,6 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
     recommender = Recommender(history, registry, catalogue, popularity, served, batcher)
     paging = Paging(recommender, KeptLists(redis, namespace=settings.namespace, shards=settings.shards))
 
+    scenarios = Scenarios(read_scenarios(settings.scenarios_file) if settings.scenarios_file is not None else {})
+
     async def claim() -> None:
         await claim_store(redis, namespace=settings.namespace, shards=settings.shards)
 
@@ -167,9 +171,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry)
     limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
     for router in (
-        recommend.router(recommender, paging, telemetry),
-        batch.router(recommender, telemetry),
-        similar.router(recommender, telemetry),
+        recommend.router(recommender, paging, scenarios, telemetry),
+        batch.router(recommender, scenarios, telemetry),
+        similar.router(recommender, scenarios, telemetry),
         events.router(history, registry, telemetry, **limits),
         users.router(history, merging, erasing),
         items.router(catalogue, registry, telemetry, max_items=settings.max_batch_items),

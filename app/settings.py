@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         None,
         description="TOML file that says what each type of event is used for, above what the model's artifact says.",
     )
+    scenarios_file: Path | None = Field(
+        None, description="TOML file of scenarios: named defaults for the fields of a request."
+    )
     log_max_entries: int = Field(
         1_000_000,
         ge=1000,

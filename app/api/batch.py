@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 import orjson
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
-from app.api.problems import STATUS, faults_of, pointer_part, problem_body
+from app.api.problems import STATUS, pointer_part, problem_body
 from app.api.recommend import answer_body, count, to_request
+from app.api.scenarios import Scenarios
 from app.api.schemas.recommend import MAX_REQUESTS, BatchedBody, RecommendBatchAnswer, RecommendBatchBody
 from app.api.security import JSON, read_body
 from app.errors import Fault, InvalidRequest, PayloadTooLarge, ProblemCode, RequestError
@@ -24,7 +24,7 @@ class RecommendsMany(Protocol):
     async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]: ...
 
 
-def router(recommender: RecommendsMany, telemetry: Telemetry) -> APIRouter:
+def router(recommender: RecommendsMany, scenarios: Scenarios, telemetry: Telemetry) -> APIRouter:
     routes = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 
     @routes.post(
@@ -39,7 +39,7 @@ def router(recommender: RecommendsMany, telemetry: Telemetry) -> APIRouter:
         would have answered with; a bad request keeps no other out."""
         _, raw = await read_body(request, JSON)
         found = read_requests(raw)
-        checked = [check(value) for value in found]
+        checked = [check(value, scenarios) for value in found]
         outcomes = iter(
             await recommender.recommend_all([each for each in checked if not isinstance(each, RequestError)])
         )
@@ -73,12 +73,11 @@ def read_requests(raw: bytes) -> list[object]:
     return found
 
 
-def check(value: object) -> RecommendationRequest | RequestError:
+def check(value: object, scenarios: Scenarios) -> RecommendationRequest | RequestError:
     try:
-        return to_request(BatchedBody.model_validate(value))
-    except ValidationError as error:
-        faults = faults_of(error.errors(include_url=False, include_input=False), value)
-        return InvalidRequest("The request breaks the contract.", faults=faults)
+        return to_request(scenarios.validate(BatchedBody, value))
+    except RequestError as error:
+        return error
 
 
 def result_body(outcome: Recommendation | RequestError, pointer: str, telemetry: Telemetry) -> dict[str, Any]:

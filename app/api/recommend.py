@@ -5,13 +5,12 @@ from typing import Any, Protocol
 
 import orjson
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
-from app.api.problems import invalid_body
+from app.api.scenarios import Scenarios
 from app.api.schemas.recommend import BatchedBody, HistoryItem, RankingBody, RecommendAnswer, RecommendBody
 from app.api.security import JSON, read_body
 from app.recommender.paging import NextPage
@@ -31,7 +30,7 @@ class GivesPages(Protocol):
     async def next(self, asked: NextPage) -> Recommendation: ...
 
 
-def router(recommender: Recommends, paging: GivesPages, telemetry: Telemetry) -> APIRouter:
+def router(recommender: Recommends, paging: GivesPages, scenarios: Scenarios, telemetry: Telemetry) -> APIRouter:
     routes = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 
     @routes.post(
@@ -45,10 +44,7 @@ def router(recommender: Recommends, paging: GivesPages, telemetry: Telemetry) ->
         """An unknown user gets what is popular, with `reasons: ["unknown_user"]`. A store that is down degrades the
         answer; it still comes. Only a `cursor` needs the store."""
         _, raw = await read_body(request, JSON)
-        try:
-            body = RecommendBody.model_validate_json(raw)
-        except ValidationError as error:
-            raise invalid_body(error, raw) from None
+        body = scenarios.parse(RecommendBody, raw)
         if body.cursor is not None:
             owner = None if body.user_id is body.session_id is None else Owner.of_caller(body.user_id, body.session_id)
             k = body.k if "k" in body.model_fields_set else None

@@ -4,14 +4,13 @@ from typing import Protocol
 
 import orjson
 from fastapi import APIRouter
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
-from app.api.problems import invalid_body
 from app.api.recommend import answer_body, count, ranking_request
+from app.api.scenarios import Scenarios
 from app.api.schemas.recommend import SimilarAnswer, SimilarBody
 from app.api.security import JSON, read_body
 from app.recommender.requests import Recommendation, RecommendationRequest
@@ -23,7 +22,7 @@ class FindsSimilar(Protocol):
     async def similar(self, request: RecommendationRequest) -> Recommendation: ...
 
 
-def router(recommender: FindsSimilar, telemetry: Telemetry) -> APIRouter:
+def router(recommender: FindsSimilar, scenarios: Scenarios, telemetry: Telemetry) -> APIRouter:
     routes = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 
     @routes.post(
@@ -37,11 +36,7 @@ def router(recommender: FindsSimilar, telemetry: Telemetry) -> APIRouter:
         """By the direction of the vectors that the live model has learnt. What comes *next* after an item is another
         question: `/recommend` with that item as the `history`."""
         _, raw = await read_body(request, JSON)
-        try:
-            body = SimilarBody.model_validate_json(raw)
-        except ValidationError as error:
-            raise invalid_body(error, raw) from None
-        answer = await recommender.similar(to_request(body))
+        answer = await recommender.similar(to_request(scenarios.parse(SimilarBody, raw)))
         count(answer, telemetry)
         found = answer_body(answer)
         del found["history_length"]

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,21 @@ import httpx
 
 from app.errors import ProblemCode
 from app.recommender.requests import Reason
-from tests.service import ROOT, serving
+from tests.service import ROOT, Client, serving
 
 FILE = ROOT / "docs" / "api.md"
 TINY = ROOT / "tests" / "fixtures" / "tiny_artifact"
 SAMPLE = re.compile(r"```sh\n(curl .*?)\n```\n(?:```json\n(.*?)```\n)?", re.DOTALL)
+
+
+SCENARIOS = re.compile(r"```toml\n(\[home\].*?)```", re.DOTALL)
+
+
+def documented_service(folder: Path) -> AbstractContextManager[Client]:
+    """The small model, and the scenarios of the page."""
+    file = folder / "scenarios.toml"
+    file.write_text(SCENARIOS.findall(FILE.read_text())[0])
+    return serving(folder, artifacts_dir=TINY, scenarios_file=file)
 
 
 def run(client: httpx.Client, command: str) -> httpx.Response:
@@ -55,7 +66,7 @@ def pretty(answer: httpx.Response) -> str:
 
 
 def test_commands_run_and_answer_as_documented(tmp_path: Path) -> None:
-    with serving(tmp_path, artifacts_dir=TINY) as client:
+    with documented_service(tmp_path) as client:
         samples = SAMPLE.findall(FILE.read_text())
         assert len(samples) >= 9
         for command, documented in samples:
@@ -73,7 +84,7 @@ def test_page_names_every_route_code_and_reason() -> None:
 
 
 def write_answers() -> None:
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), artifacts_dir=TINY) as client:
+    with tempfile.TemporaryDirectory() as folder, documented_service(Path(folder)) as client:
 
         def answered(match: re.Match[str]) -> str:
             answer = run(client, match[1])

@@ -493,6 +493,22 @@ def test_file_of_event_types_stands_above_the_artifact(folder: Path, tmp_path: P
         )
 
 
+def test_scenario_of_the_file_is_filled_in_and_a_faulty_file_stops_the_start(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "scenarios.toml"
+    file.write_text("[home]\nk = 2\nexclude_seen = false\n")
+    with serving(folder, data_dir=tmp_path / "data", scenarios_file=file) as client:
+        assert ranked(client, history=["i5"], scenario="home") == ["i5", "i4"]
+        assert ranked(client, history=["i5"], scenario="home", k=1, exclude_seen=True) == ["i4"]
+        answer = client.post("/recommend/batch", json={"requests": [{"history": ["i5"], "scenario": "hmoe"}]})
+        assert answer.json()["results"][0]["errors"][0]["pointer"] == "/requests/0/scenario"
+    file.write_text("[home]\nkk = 2\n")
+    service = launch(tmp_path, scenarios_file=file)
+    assert service.wait() == 2
+    assert "SEGUE_SCENARIOS_FILE" in service.log
+    assert "home.kk" in service.log
+    assert "Traceback" not in service.log
+
+
 def test_faulty_file_of_event_types_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "types.toml"
     file.write_text("[view]\nwieght = 2\n")

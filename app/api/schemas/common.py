@@ -10,6 +10,7 @@ from app.times import MAX_TIMESTAMP_MS, parse_timestamp
 MAX_HISTORY = 1000
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
+ScenarioName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 EventTypeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Timestamp = Annotated[
     int,

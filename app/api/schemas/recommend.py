@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from app.api.schemas.common import MAX_HISTORY, Body, EventTypeName, Id, Timestamp
+from app.api.schemas.common import MAX_HISTORY, Body, EventTypeName, Id, ScenarioName, Timestamp
 from app.api.schemas.filters import FilterField
 from app.api.schemas.problems import Problem
 
@@ -15,7 +15,7 @@ MAX_PINS = 50
 MAX_K = 500
 MAX_EXPLAINED = 50
 MAX_REQUESTS = 256
-BESIDE_CURSOR = frozenset({"cursor", "paginate", "user_id", "session_id", "k", "include"})
+BESIDE_CURSOR = frozenset({"cursor", "paginate", "scenario", "user_id", "session_id", "k", "include"})
 MAX_ANCHORS = 50
 
 
@@ -57,6 +57,9 @@ class PinBody(Body):
 class RankingBody(Body):
     """What every ranking takes."""
 
+    scenario: ScenarioName | None = Field(
+        None, description="Fill what this body leaves out with the defaults that the service declares under this name."
+    )
     k: int = Field(10, ge=1, le=MAX_K)
     candidates: list[Id] | None = Field(
         None,
