@@ -204,6 +204,16 @@ class ConditionBody(TypedDict):
     value: str | float | bool | list[str | float | bool]
 
 
+class ContributionAnswer(TypedDict):
+    """An event that the model read; `timestamp` is null where the history came without times. `contribution` is by how
+    much the logarithm of the item's probability falls without the event.
+    """
+
+    item_id: str
+    timestamp: str | None
+    contribution: float
+
+
 class EventBatch(TypedDict):
     """One way to send many. (The route reads them one by one, so that each can be rejected alone.)"""
 
@@ -405,14 +415,15 @@ class ProblemError(TypedDict):
 
 
 class RankedItemAnswer(TypedDict):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` is there
-    only when it was asked for.
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` and
+    `because` are there only when they were asked for.
     """
 
     item_id: str
     rank: int
     score: float | None
     attributes: NotRequired[dict[str, Any] | None]
+    because: NotRequired[list[ContributionAnswer] | None]
 
 
 class ReadyAnswer(TypedDict):
@@ -467,6 +478,7 @@ class RecommendBody(TypedDict):
     exclude_seen: NotRequired[bool | None]
     strategy: NotRequired[Literal["popular", "trending"] | None]
     target_event_type: NotRequired[str | None]
+    explain: NotRequired[bool]
     paginate: NotRequired[bool]
     cursor: NotRequired[str | None]
 
