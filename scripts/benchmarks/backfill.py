@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -143,12 +143,12 @@ def _post_all(bodies: list[bytes], url: str, folder: Path) -> float:
     waiting, failed = iter(bodies), []
 
     def post(address: str) -> None:
-        connection = http.client.HTTPConnection(address, timeout=60)
-        for body in waiting:
-            connection.request("POST", "/events", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            if (status := answer.status) != 200 or orjson.loads(answer.read())["rejected"]:
-                failed.append(status)
+        with closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+            for body in waiting:
+                connection.request("POST", "/events", body, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                if (status := answer.status) != 200 or orjson.loads(answer.read())["rejected"]:
+                    failed.append(status)
 
     with _service(url, folder) as address:
         start = time.perf_counter()
@@ -168,9 +168,8 @@ def _post_all(bodies: list[bytes], url: str, folder: Path) -> float:
 @contextmanager
 def _service(url: str, folder: Path) -> Iterator[str]:
     """One worker on a port of its own choice; gives host:port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"], env=_environment(url, folder), stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "app"]
+    process = subprocess.Popen(command, env=_environment(url, folder), stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline() if process.stdout is not None else ""
         if "http" not in line:
@@ -178,7 +177,7 @@ def _service(url: str, folder: Path) -> Iterator[str]:
         yield urlsplit(next(word for word in line.split() if word.startswith("http"))).netloc
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()
 
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
