@@ -160,6 +160,7 @@ class AnyBody(TypedDict):
 class BatchedBody(TypedDict):
     """Exactly one of `user_id`, `session_id` and `history`."""
 
+    scenario: NotRequired[str | None]
     k: NotRequired[int]
     candidates: NotRequired[list[str] | None]
     filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
@@ -464,6 +465,7 @@ class RecommendBatchBody(TypedDict):
 class RecommendBody(TypedDict):
     """Exactly one of `user_id`, `session_id` and `history`; with a `cursor` the `history` is not repeated."""
 
+    scenario: NotRequired[str | None]
     k: NotRequired[int]
     candidates: NotRequired[list[str] | None]
     filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
@@ -527,6 +529,7 @@ class SimilarAnswer(TypedDict):
 class SimilarBody(TypedDict):
     """Exactly one of `item_id` and `item_ids`."""
 
+    scenario: NotRequired[str | None]
     k: NotRequired[int]
     candidates: NotRequired[list[str] | None]
     filter: NotRequired[AllBody | AnyBody | NotBody | ConditionBody | None]
