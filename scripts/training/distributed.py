@@ -1,8 +1,9 @@
 """One training by several processes: each learns from its part of every batch, all take the same step.
 
 The parts of a batch are its rows in turn, and a step descends the sum of the processes' gradients, each weighted by its
-share of the targets. So how many processes take part changes the time of a training and, apart from the dropout that
-each draws for itself and from losses that set the rows of a batch against one another, nothing of what is learnt.
+share of the targets. So how many processes take part changes the time of a training and nothing of what is learnt,
+apart from what each draws for itself (dropout, which targets teach the head of any event type) and from terms that
+compare the rows of a batch (`denoise`, the contrastive loss).
 """
 
 import os
