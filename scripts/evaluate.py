@@ -20,7 +20,6 @@ from scripts.training.interactions import DataError
 from scripts.training.plots import metric_label, scorer_label
 from scripts.training.report import TABLE_METRICS, report_html
 from scripts.training.run_folder import EVALUATION_FILE, REPORT_FILE, RunError, load_run, write_atomically
-from scripts.training.scorer import ModelScorer
 
 DEFAULT_HISTORY_CAP = 200
 
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.scorer,
             run.data,
             options.split,
-            parts={name: ModelScorer(part) for name, part in run.model.parts().items()},
+            parts=run.parts(),
             history_cap=options.history_cap,
             exclude_seen=options.exclude_seen,
             progress=progress,

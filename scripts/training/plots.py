@@ -18,7 +18,7 @@ from scripts.training.evaluation import Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
 """One for each scorer but the model: what is left without its stages, two at most, and four baselines."""
 CSS_VARIABLES = {
     INK: "--ink",
@@ -31,6 +31,7 @@ LABELS = {
     MODEL: "Segue",
     "attention_alone": "Attention alone",
     "without_reranker": "Without the re-ranker",
+    "without_discount": "Without the discount",
     "popularity": "Popularity",
     "markov": "Markov chain",
     "item_knn": "Item-kNN",

@@ -65,16 +65,13 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the model, the data it came from, how training went.
-
-    scorer: of the model, less the discount of popularity, whose strength is `popularity_discount` (0: none).
-    """
+    """A finished run: the model, the data it came from, how training went, the strength of the discount of popularity
+    (0: none)."""
 
     folder: Path
     config: RunConfig
     data: PreparedData
     model: FusedModel
-    scorer: Scorer
     history: list[dict[str, Any]]
     refit: bool
     popularity_discount: float = 0.0
@@ -85,6 +82,22 @@ class Run:
         if self.refit:
             return len(self.history)
         return int(max(self.history, key=lambda record: float(record[WATCHED_METRIC]))["epoch"])
+
+    @property
+    def scorer(self) -> Scorer:
+        """What the run ranks by: its model, less the discount."""
+        return self._discounted(self.model)
+
+    def parts(self) -> dict[str, Scorer]:
+        """What is left of the scorer without its later stages, by name; empty where attention is all there is."""
+        parts = {name: self._discounted(part) for name, part in self.model.parts().items()}
+        return {**parts, "without_discount": ModelScorer(self.model)} if self.popularity_discount else parts
+
+    def _discounted(self, model: FusedModel) -> Scorer:
+        if not self.popularity_discount:
+            return ModelScorer(model)
+        learnt_from = self.data.everything if self.refit else self.data.train
+        return Discounted(ModelScorer(model), learnt_from.item_counts(self.data.num_items), self.popularity_discount)
 
 
 def load_run(run: Path, *, refit: bool = False) -> Run:
@@ -101,12 +114,7 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
     attention = read_weights(path, config.training, config.num_items)
     model = read_fusion(folder, attention)
-    scorer: Scorer = ModelScorer(model)
-    strength = read_discount(run)
-    if strength:
-        learnt_from = data.everything if refit else data.train
-        scorer = Discounted(scorer, learnt_from.item_counts(data.num_items), strength)
-    return Run(run, config, data, model, scorer, read_history(folder), refit, strength)
+    return Run(run, config, data, model, read_history(folder), refit, read_discount(run))
 
 
 def read_weights(path: Path, config: TrainingConfig, num_items: int) -> SequenceModel:

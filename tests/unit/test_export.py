@@ -21,7 +21,6 @@ from scripts.training.graph import ExportError, export_graph
 from scripts.training.model import SequenceModel
 from scripts.training.rules import RuleTable
 from scripts.training.run_folder import BEST_FILE, EVALUATION_FILE, REPORT_FILE, Run, RunConfig, RunError
-from scripts.training.scorer import ModelScorer
 from scripts.training.synthetic import write_sequences
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -43,7 +42,7 @@ def run(tmp_path: Path) -> Run:
     model = FusedModel(SequenceModel(config.model_config(5)).eval(), None, 0)
     history = [{"epoch": 1, "ndcg@10": 0.2}, {"epoch": 2, "ndcg@10": 0.3}, {"epoch": 3, "ndcg@10": 0.3}]
     run_config = RunConfig(config, str(data.folder), data.fingerprint, 5, {})
-    return Run(folder, run_config, data, model, ModelScorer(model), history, refit=False)
+    return Run(folder, run_config, data, model, history, refit=False)
 
 
 def test_exported_version_loads_and_says_what_it_was_made_of(run: Run, tmp_path: Path) -> None:

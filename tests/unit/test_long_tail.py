@@ -83,6 +83,9 @@ def test_run_ranks_and_exports_with_the_discount_that_was_chosen(data: PreparedD
     history = data.cases("test").histories.item_sequence(0)
     expected = ModelScorer(run.model)([history])[0] - strength * np.log1p(data.train.item_counts(NUM_ITEMS))
     np.testing.assert_allclose(run.scorer([history])[0], expected, rtol=1e-5)
+    parts = run.parts()
+    assert "without_discount" in parts
+    np.testing.assert_allclose(parts["without_discount"]([history])[0], ModelScorer(run.model)([history])[0])
     live = load_model(export_run(run, tmp_path / "artifacts"), history_cap=200)
     assert live.discount is not None
     np.testing.assert_allclose(live.discount, -strength * np.log1p(data.train.item_counts(NUM_ITEMS)), rtol=1e-6)
