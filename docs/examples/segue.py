@@ -1,6 +1,6 @@
 """Segue's HTTP API for Python, typed: copy this file into your project. It needs httpx and nothing else.
 
-Made from docs/openapi.json by `python -m tests.contract.test_client`; docs/examples/shop.py shows how it is used.
+Made from docs/openapi.json by `python -m tests.contract.test_openapi`; docs/examples/shop.py shows how it is used.
 """
 
 from __future__ import annotations

@@ -1,14 +1,21 @@
 """From docs/openapi.json to docs/examples/segue.py: a TypedDict for each schema, a function for each route."""
 
+import json
 import keyword
 import re
+import subprocess
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from tests.service import ROOT
+
+FILE = ROOT / "docs" / "examples" / "segue.py"
 
 HEAD = '''"""Segue's HTTP API for Python, typed: copy this file into your project. It needs httpx and nothing else.
 
-Made from docs/openapi.json by `python -m tests.contract.test_client`; docs/examples/shop.py shows how it is used.
+Made from docs/openapi.json by `python -m tests.contract.test_openapi`; docs/examples/shop.py shows how it is used.
 """
 
 from __future__ import annotations
@@ -40,6 +47,18 @@ def _call(client: httpx.Client, method: str, path: str, body: object = None, **p
 '''
 JSON = "application/json"
 PRIMITIVES = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+
+
+def formatted_client() -> str:
+    """What `ruff format` makes of the source."""
+    source = client_source(json.loads((ROOT / "docs" / "openapi.json").read_text()))
+    command = ["ruff", "format", "--stdin-filename", str(FILE), "-"]
+    return subprocess.run(command, input=source, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def write_client() -> Path:
+    FILE.write_text(formatted_client())
+    return FILE
 
 
 def client_source(document: Mapping[str, Any]) -> str:

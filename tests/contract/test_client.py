@@ -1,30 +1,18 @@
-"""docs/examples: the typed functions are those of the OpenAPI file, the example keeps to them, and it runs.
+"""docs/examples: the typed functions are those of the OpenAPI file, the example keeps to them, and it runs."""
 
-To write docs/examples/segue.py anew: python -m tests.contract.test_client
-"""
-
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.contract.client_source import client_source
+from tests.contract.client_source import FILE, formatted_client
 from tests.distance_model import write_live_distance_artifact
-from tests.service import ROOT, serving
+from tests.service import serving
 
-EXAMPLES = ROOT / "docs" / "examples"
-FILE = EXAMPLES / "segue.py"
-
-
-def formatted() -> str:
-    """What `ruff format` makes of the source."""
-    source = client_source(json.loads((ROOT / "docs" / "openapi.json").read_text()))
-    command = ["ruff", "format", "--stdin-filename", str(FILE), "-"]
-    return subprocess.run(command, input=source, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+EXAMPLES = FILE.parent
 
 
 def test_functions_are_those_of_the_openapi_file() -> None:
-    assert FILE.read_text() == formatted(), f"run: python -m {__name__}"
+    assert FILE.read_text() == formatted_client(), "run: python -m tests.contract.test_openapi"
 
 
 def test_example_keeps_to_the_types() -> None:
@@ -58,8 +46,3 @@ def test_example_runs(tmp_path: Path) -> None:
         page = client.get("/metrics").text
         attributed = page.partition("segue_attributed_events_total{")[2].partition("}")[0]
         assert 'model_version="distance-1",namespace="default",position="1",strategy="model"' in attributed
-
-
-if __name__ == "__main__":
-    FILE.write_text(formatted())
-    print(FILE)

@@ -1,4 +1,7 @@
-"""docs/openapi.json is what the service answers. To write it anew: python -m tests.contract.test_openapi"""
+"""docs/openapi.json is what the service answers.
+
+To write it anew, and docs/examples/segue.py with it: python -m tests.contract.test_openapi
+"""
 
 import json
 from pathlib import Path
@@ -8,6 +11,7 @@ from pydantic import SecretStr
 
 from app.main import create_app
 from app.settings import Settings
+from tests.contract.client_source import write_client
 
 FILE = Path(__file__).parent.parent.parent / "docs" / "openapi.json"
 
@@ -50,3 +54,4 @@ def test_every_route_is_described_and_documents_its_problems() -> None:
 if __name__ == "__main__":
     FILE.write_text(text_of(live_schema()))
     print(FILE)
+    print(write_client())  # which is made from it
