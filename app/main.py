@@ -19,6 +19,7 @@ from app.artifacts.event_types import read_event_uses
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
 from app.ranking.batching import Batcher
+from app.recommender.live_rules import LiveRules
 from app.recommender.paging import Paging
 from app.recommender.recommender import Recommender
 from app.settings import Settings, load_settings
@@ -112,7 +113,8 @@ def create_app(settings: Settings) -> FastAPI:
         on_reload=telemetry.reload,
     )
     batcher = Batcher()
-    recommender = Recommender(history, registry, catalogue, popularity, served, batcher)
+    live_rules = LiveRules(event_log, history, registry, catalogue) if settings.live_rules else None
+    recommender = Recommender(history, registry, catalogue, popularity, served, batcher, live_rules)
     paging = Paging(recommender, KeptLists(redis, namespace=settings.namespace, shards=settings.shards))
 
     scenarios = Scenarios(read_scenarios(settings.scenarios_file) if settings.scenarios_file is not None else {})
@@ -153,6 +155,8 @@ def create_app(settings: Settings) -> FastAPI:
             catalogue.view(registry.live)  # so that the live items are put in the model's order as they are read
             await stack.enter_async_context(catalogue)
             await stack.enter_async_context(served)
+            if live_rules is not None:
+                await stack.enter_async_context(live_rules)
             yield
 
     app = FastAPI(

@@ -90,6 +90,10 @@ class Settings(BaseSettings):
         le=720,
         description="Half-life of the counters that tell what is trending; shorter than that of popularity.",
     )
+    live_rules: bool = Field(
+        False,
+        description="Carry the model's rules on with the event log, so that new behaviour counts within a minute.",
+    )
     reload_seconds: float = Field(
         2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed."
     )

@@ -16,6 +16,8 @@ SUBJECTS = {
     "temporal": "temporal",
     "ablation": "ablation",
     "event-types": "event_types",
+    "cold-items": "cold_items",
+    "live-rules": "live_rules",
     "training-speed": "training_speed",
     "training-cost": "training_cost",
     "store": "store",

@@ -137,14 +137,16 @@ class ApproximateRanker:
         if self._rule_items_VN is None:
             rows_W = np.unique(np.concatenate([[0], read, candidates_C]))
         else:
-            followers_HN = self._rule_items_VN[read]
+            # Items that were added since may have no row of rules.
+            ruled = read[read < len(self._rule_items_VN)]
+            followers_HN = self._rule_items_VN[ruled]
             rows_W = np.unique(np.concatenate([[0], read, candidates_C, followers_HN.ravel()]))
-            places = np.searchsorted(rows_W, read)
+            places = np.searchsorted(rows_W, ruled)
             shape = (len(rows_W), followers_HN.shape[1])
             tables["rule_items"] = np.zeros(shape, np.int32)
             tables["rule_items"][places] = np.searchsorted(rows_W, followers_HN)
             tables["rule_weights"] = np.zeros(shape, np.float32)
-            tables["rule_weights"][places] = self.tables["rule_weights"][read]
+            tables["rule_weights"][places] = self.tables["rule_weights"][ruled]
         tables["item_vectors"] = self._vectors_VD[rows_W]
         if "item_statistics" in self.tables:
             statistics_VS = self.tables["item_statistics"]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
-from app.artifacts.tables import AttributeVectors
 from app.ranking.approximate import ApproximateRanker
 from app.ranking.exact import ExactRanker
 from app.state.catalogue import CatalogueView
@@ -22,21 +21,21 @@ SPARE_ROWS = 1024
 class ColdItems:
     """One per worker: the live model with a row for every item of the catalogue.
 
-    Where the model has learnt vectors of attributes and its tables can be lengthened, an added item gets a vector of
-    the values that the model knows; one without any such value gets the mean of all items, and so a middling rank.
+    Where the model's tables can be lengthened, an added item gets a vector of those of its attributes' values that the
+    model knows; one without any such value gets the mean of all items, and so a middling rank.
     """
 
     def __init__(self) -> None:
         self._rows: _AddedRows | None = None
 
     def lengthened(self, live: LiveModel, view: CatalogueView) -> LiveModel:
-        """The model for requests over this view; itself where nothing was added or nothing can be known of it."""
+        """The model for requests over this view; itself where nothing was added or its graph holds its tables."""
         if view.num_items == view.num_model_items:
             return live
-        if live.attribute_vectors is None or not isinstance(live.ranker, ExactRanker | ApproximateRanker):
+        if not isinstance(live.ranker, ExactRanker | ApproximateRanker) or live.ranker.item_vectors is None:
             return live
         if self._rows is None or self._rows.live is not live:
-            self._rows = _AddedRows(live, live.ranker, live.attribute_vectors)
+            self._rows = _AddedRows(live, live.ranker)
         return self._rows.follow(view)
 
 
@@ -47,10 +46,9 @@ class _AddedRows:
     a new table, so that a request under way keeps what it began with.
     """
 
-    def __init__(self, live: LiveModel, ranker: ExactRanker | ApproximateRanker, vectors: AttributeVectors) -> None:
+    def __init__(self, live: LiveModel, ranker: ExactRanker | ApproximateRanker) -> None:
         self.live = live
         self._ranker = ranker
-        self._vectors = vectors
         self._table_VD = ranker.tables["item_vectors"]
         self._num_written = len(self._table_VD)
         self._mean_D: NDArray[np.float32] = self._table_VD[1:].mean(axis=0)
@@ -102,5 +100,6 @@ class _AddedRows:
         return changed
 
     def _vector(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
-        vector_D = self._vectors.item_vector(attributes)
+        vectors = self.live.attribute_vectors
+        vector_D = vectors.item_vector(attributes) if vectors is not None else self._mean_D
         return vector_D if vector_D.any() else self._mean_D

@@ -14,6 +14,7 @@ from app.ranking.similar import SimilarItems
 from app.recommender.attribution import new_recommendation_id
 from app.recommender.cold_items import ColdItems
 from app.recommender.counters import rank_by_counters
+from app.recommender.live_rules import LiveRules
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights
 from app.recommender.ranked import explained, listed_by_likeness, listed_by_model, listed_by_weights, rank_each
@@ -76,6 +77,7 @@ class Recommender:
         popular: PopularItems,
         served: ServedLog,
         batcher: Batcher,
+        live_rules: LiveRules | None = None,
     ) -> None:
         self._histories = histories
         self._models = models
@@ -86,6 +88,7 @@ class Recommender:
         self._kept = KeptWeights()
         self._similar_items = SimilarItems()
         self._cold_items = ColdItems()
+        self._live_rules = live_rules
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -162,7 +165,10 @@ class Recommender:
         """The model and the catalogue of this moment, once per request: a reload between would mix two vocabularies."""
         live = self._models.live
         view = self._catalogue.view(live)
-        return live if live is None else self._cold_items.lengthened(live, view), view
+        if live is not None:
+            live = self._cold_items.lengthened(live, view)
+            live = self._live_rules.applied(live, view) if self._live_rules is not None else live
+        return live, view
 
     async def _question(self, request: RecommendationRequest) -> Question:
         event_types = self._models.event_types

@@ -90,16 +90,18 @@ def benchmark_data(name: str, data_folder: Path, output: Path, config: Preparati
         data = PreparedData.load(folder)
         if {key: data.config.get(key) for key in wanted} == wanted:
             return data
-    return prepare(_source(name, data_folder, output / "downloads"), config, folder)
+    return prepare(benchmark_source(name, data_folder, output), config, folder)
 
 
-def _source(name: str, data_folder: Path, downloads: Path) -> Source:
+def benchmark_source(name: str, data_folder: Path, output: Path) -> Source:
+    """The files that a set is prepared from. Raises DataError: see `benchmark_data`."""
     interactions, items = data_folder / name / "interactions.parquet", data_folder / name / "items.parquet"
     columns = Columns()
     if interactions.is_file():
         known = read_items(items, columns.item) if items.is_file() else None
         return Source(read_table(interactions), known, columns, name)
     if name in DATASETS:
+        downloads = output / "downloads"
         return DATASETS[name].read(fetch(DATASETS[name], downloads), downloads)
     raise DataError(
         f"{interactions} does not exist, and no public data set is named {name} (those: {', '.join(DATASETS)})"
@@ -136,9 +138,7 @@ def measure_training(
     taught = learn_from or data
     run = _run(taught, config, output)
     if not (run / MEASURED_FILE).is_file():
-        start_run(run, RunConfig(config, str(taught.folder), taught.fingerprint, taught.num_items, {}), resume=True)
-        with progress(label, taught.train, config.max_epochs) as observer:
-            train(taught, config, run, observer=observer)
+        train_once(taught, config, output, label=label, progress=progress)
     scorer = load_run(run).scorer
     evaluated = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
     history = read_history(run)
@@ -147,6 +147,21 @@ def measure_training(
     # Three quarters of the folder's size, and nothing goes on from here.
     (run / CHECKPOINT_FILE).unlink(missing_ok=True)
     return found
+
+
+def train_once(
+    data: PreparedData, config: TrainingConfig, output: Path, *, label: str, progress: TrainingProgress
+) -> Path:
+    """The run folder of a training. One that was interrupted goes on; one that had ended is not done again.
+
+    Raises:
+        RunError: see `trainer.train`.
+    """
+    run = _run(data, config, output)
+    start_run(run, RunConfig(config, str(data.folder), data.fingerprint, data.num_items, {}), resume=True)
+    with progress(label, data.train, config.max_epochs) as observer:
+        train(data, config, run, observer=observer)
+    return run
 
 
 def kept_training(

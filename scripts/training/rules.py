@@ -24,16 +24,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from app.ranking.rules import BACKWARD, DISTANCE_EXPONENT, RARITY_EVENTS, RARITY_EXPONENT, SHRINKAGE, STEPS
 from scripts.training.attribute_embedding import AttributeTable
 from scripts.training.interactions import Interactions
 
-STEPS = 20
-DISTANCE_EXPONENT = 0.75
-SHRINKAGE = 30.0
-"""Events that an item needs before half of what its rules say is counted from its own."""
-BACKWARD = 0.5
-RARITY_EVENTS = 100.0
-RARITY_EXPONENT = 0.25
 LIKENESS = 40.0
 LIKE_ITEMS = 100
 """Nearest items in attributes that share out `LIKENESS`."""

@@ -221,3 +221,24 @@ def test_item_that_no_model_has_seen_is_recommended_by_its_attributes(tmp_path: 
         eventually(lambda: len(found := scores()) == 1 and found != as_comedy)
         answer = client.post("/recommend", json={"history": ["cold"], "k": 31, "exclude_seen": False}).json()
         assert (answer["strategy"], len(answer["items"])) == ("model", 31)
+
+
+def test_item_of_which_nothing_is_known_reaches_those_whose_like_chose_it(tmp_path: Path) -> None:
+    """Twenty users go from i3 to it; within a minute every worker ranks it high for whoever was at i3."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(TINY, folder / "artifacts")
+    with serving(folder, workers=2, live_rules=True) as client:
+        url = str(client.base_url) + "/recommend"
+
+        def worst_rank() -> int:
+            """Of ten answers; a new connection each, so that either worker may take it."""
+            answers = [httpx.post(url, json={"history": ["i3"], "k": 31}).json()["items"] for _ in range(10)]
+            return max(next((item["rank"] for item in items if item["item_id"] == "n"), 32) for items in answers)
+
+        client.put("/items/n", json={"attributes": {"title": "New"}})
+        eventually(lambda: worst_rank() <= 31)
+        assert worst_rank() > 10
+        for number in range(20):
+            events = [{"user_id": f"u{number}", "item_id": item, "event_type": "view"} for item in ("i3", "n")]
+            assert client.post("/events", json=events).json()["accepted"] == 2
+        eventually(lambda: worst_rank() <= 5, seconds=60)

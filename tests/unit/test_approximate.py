@@ -167,7 +167,10 @@ def test_items_appended_behind_the_index_are_ranked_and_read(exact: ExactRanker,
     assert found.num_items == NUM_ITEMS + 2
     assert found.rank([history], 1)[0].item_indices.tolist() == [NUM_ITEMS + 2]
     newer = ItemSequence([3, NUM_ITEMS + 2], [1_700_000_000_000, 1_700_000_001_000], [1, 1])
-    assert_same(found.rank([newer], 20)[0], exact.with_tables(longer).rank([newer], 20)[0])
+    vectors_alone = {**exact.tables, "item_vectors": longer["item_vectors"]}
+    for tables in (longer, vectors_alone):
+        expected = exact.with_tables(tables).rank([newer], 20)[0]
+        assert_same(exhaustive.with_tables(tables).rank([newer], 20)[0], expected)
 
 
 def test_few_items_are_missed_where_few_lists_are_read(tmp_path: Path) -> None:

@@ -129,8 +129,12 @@ def test_next_model_has_rows_of_its_own(live: LiveModel) -> None:
     np.testing.assert_allclose(scores(model, [31]), scores(live, [8]), atol=1e-5)
 
 
-def test_model_that_knows_nothing_of_attributes_stays_as_it_is(live: LiveModel, tmp_path: Path) -> None:
-    of_format_1 = load_model(write_distance_artifact(tmp_path), history_cap=200)
+def test_model_without_vectors_of_attributes_takes_the_mean_and_one_of_format_1_nothing(
+    live: LiveModel, tmp_path: Path
+) -> None:
     without_vectors = replace(live, attribute_vectors=None)
-    for model in (of_format_1, without_vectors):
-        assert ColdItems().lengthened(model, view_of(model, a="i7")) is model
+    model = ColdItems().lengthened(without_vectors, view_of(live, a="i7"))
+    mean_B = scores(live, list(range(1, NUM_ITEMS + 1))).mean(axis=1)
+    np.testing.assert_allclose(scores(model, [31])[:, 0], mean_B, atol=1e-4)
+    of_format_1 = load_model(write_distance_artifact(tmp_path), history_cap=200)
+    assert ColdItems().lengthened(of_format_1, view_of(of_format_1, a="i7")) is of_format_1

@@ -74,6 +74,11 @@ class CatalogueView:
         self._added = added
         self._masks = masks
 
+    @property
+    def numbering(self) -> object:
+        """Views that have the same one give an item the same index, and a later one only further items."""
+        return self._added
+
     @classmethod
     def of_model(
         cls, model: CatalogueModel | None, masks: MaskCache, blocks: Sequence[Block] | None = None
