@@ -14,12 +14,14 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
+from scripts.training.calibration import calibrate
 from scripts.training.comparison import HEADLINE_METRICS, MODEL, Comparison, compare
 from scripts.training.evaluation import EvaluationResult
 from scripts.training.interactions import DataError
 from scripts.training.plots import metric_label, scorer_label
 from scripts.training.report import TABLE_METRICS, report_html
 from scripts.training.run_folder import EVALUATION_FILE, REPORT_FILE, RunError, load_run, write_atomically
+from scripts.training.scorer import ModelScorer
 
 DEFAULT_HISTORY_CAP = 200
 
@@ -76,20 +78,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exclude_seen=options.exclude_seen,
             progress=progress,
         )
+        calibration = None
+        if options.split == "test":  # fitted on validation: only test can say how far it is off
+            masks_seen = comparison.protocol["exclude_seen"]
+            calibration = calibrate(ModelScorer(run.model), run.data, exclude_seen=masks_seen)
     except (DataError, RunError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     finally:
         progress.close()
-    content = json.dumps(comparison.as_json(), indent=2, ensure_ascii=False) + "\n"
+    figures = comparison.as_json()
+    if calibration is not None:
+        figures["calibration"] = calibration.as_json()
+    content = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
     experiment = {**asdict(run.config.training), "share_of_rules": run.model.share}
-    html = report_html(options.run.resolve().name, comparison, run.data, run.history, experiment)
+    html = report_html(options.run.resolve().name, comparison, run.data, run.history, experiment, calibration)
     write_atomically(options.run / REPORT_FILE, html.encode())
     write_atomically(options.run / EVALUATION_FILE, content.encode())
     if options.json:
         print(content, end="")
     else:
         print(table(comparison))
+        if calibration is not None:
+            off = calibration.calibration.expected_error
+            print(f"\nprobabilities of the first ten: expected calibration error {off:.4f}\n")
         print(options.run / REPORT_FILE)
     return 0
 

@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scripts.training.calibration import calibrate
 from scripts.training.config import TrainingConfig
 from scripts.training.evaluation import evaluate
 from scripts.training.export import export_run
 from scripts.training.run_folder import EVALUATION_FILE, RunConfig, load_run, write_run_config
+from scripts.training.scorer import ModelScorer
 from scripts.training.synthetic import markov_sequences, write_sequences
 from scripts.training.trainer import train
 
@@ -76,7 +78,9 @@ def make(artifacts: Path) -> Path:
             item_counts=data.train.item_counts(data.num_items),
             exclude_seen=data.exclude_seen,
         )
-        report = {"protocol": result.protocol, "model": result.metrics, "baselines": {}}
+        report: dict[str, Any] = {"protocol": result.protocol, "model": result.metrics, "baselines": {}}
+        calibration = calibrate(ModelScorer(loaded.model), data, exclude_seen=data.exclude_seen)
+        report["calibration"] = calibration.as_json()
         (run / EVALUATION_FILE).write_text(json.dumps(report))
         return export_run(loaded, artifacts, now=datetime(2026, 1, 1, tzinfo=UTC))
 

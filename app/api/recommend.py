@@ -81,6 +81,7 @@ def to_request(body: BatchedBody) -> RecommendationRequest:
         strategy=body.strategy,
         target_event_type=body.target_event_type,
         explain=isinstance(body, RecommendBody) and body.explain,
+        include_probability=isinstance(body, RecommendBody) and body.probability,
     )
 
 
@@ -94,6 +95,7 @@ def ranking_request(
     strategy: Popular | None,
     target_event_type: str | None = None,
     explain: bool = False,
+    include_probability: bool = False,
 ) -> RecommendationRequest:
     """What every ranking takes from its body, and what each route says otherwise."""
     return RecommendationRequest(
@@ -109,6 +111,7 @@ def ranking_request(
         diversity=body.diversity,
         include_attributes="attributes" in body.include,
         explain=explain,
+        include_probability=include_probability,
         strategy=strategy,
         target_event_type=target_event_type,
     )
@@ -132,6 +135,8 @@ def answer_body(answer: Recommendation) -> dict[str, Any]:
         body: dict[str, Any] = {"item_id": item.item_id, "rank": item.rank, "score": item.score}
         if item.attributes is not None:
             body["attributes"] = item.attributes
+        if item.probability is not None:
+            body["probability"] = item.probability
         if item.because is not None:
             body["because"] = [
                 {

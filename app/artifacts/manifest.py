@@ -146,6 +146,17 @@ class Metrics(_Frozen):
     baselines: dict[str, dict[str, float]]
 
 
+class Calibration(_Frozen):
+    """Probability = 1 / (1 + exp(−(slope · log share + intercept))); see `app.ranking.calibration`.
+
+    expected_error: the expected calibration error on the test part.
+    """
+
+    slope: float = Field(allow_inf_nan=False)
+    intercept: float = Field(allow_inf_nan=False)
+    expected_error: float = Field(ge=0, le=1)
+
+
 class Manifest(_Frozen):
     """`manifest.json`: the only place where serving learns facts about the model."""
 
@@ -161,6 +172,7 @@ class Manifest(_Frozen):
     exclude_seen: bool
     time_use: Literal["none", "intervals"]
     popularity_discount: float = Field(0.0, ge=0, lt=math.inf)
+    calibration: Calibration | None = None
     model: dict[str, Any]
     preprocessing: dict[str, Any]
     training: dict[str, Any]

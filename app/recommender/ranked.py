@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError
 from app.ranking.batching import MAX_SCORES, rank_all
+from app.ranking.calibration import NORMALISER_ITEMS, log_shares, probabilities
 from app.ranking.explanation import contributions
 from app.ranking.ranker import Ranking
 from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, place_pins
@@ -90,6 +91,24 @@ def explained(plan: Plan, ranked: RankedList) -> RankedList:
         return tuple(Contribution(*events[event], lost_L[event]) for event in order)
 
     return replace(ranked, because=[because(item_id) for item_id, _ in ranked.items])
+
+
+def with_probabilities(plan: Plan, ranked: RankedList) -> RankedList:
+    """The list with the calibrated probability of each item that the model can score, where the artifact can say it.
+
+    It is the model's for the history as it stands: no filter, boost, discount or diversity changes it.
+    """
+    calibration, ranker = plan.live.manifest.calibration, plan.live.ranker
+    if calibration is None:
+        return ranked
+    indices = [plan.view.index_of(item_id) or 0 for item_id, _ in ranked.items]
+    known = [index for index in indices if 0 < index <= ranker.num_items]
+    if not known:
+        return ranked
+    best_N = ranker.rank([plan.sequence], NORMALISER_ITEMS)[0].scores
+    shares_C = log_shares(ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0], best_N)
+    found = dict(zip(known, probabilities(shares_C, calibration.slope, calibration.intercept).tolist(), strict=True))
+    return replace(ranked, probabilities=[found.get(index) for index in indices])
 
 
 def listed_by_weights(plan: Plan, weights: Weights) -> RankedList:

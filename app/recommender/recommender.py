@@ -17,7 +17,14 @@ from app.recommender.counters import rank_by_counters
 from app.recommender.live_rules import LiveRules
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights
-from app.recommender.ranked import explained, listed_by_likeness, listed_by_model, listed_by_weights, rank_each
+from app.recommender.ranked import (
+    explained,
+    listed_by_likeness,
+    listed_by_model,
+    listed_by_weights,
+    rank_each,
+    with_probabilities,
+)
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
@@ -138,7 +145,9 @@ class Recommender:
     async def _ranked(self, plan: Plan, question: Question) -> RankedList:
         if plan.strategy == "model":
             ranked = listed_by_model(plan, await self._batcher.rank(plan.live.ranker, plan.query))
-            # In a thread: it takes a run of the model over as many histories as there are events.
+            # In threads: they run the model again, the explanation over as many histories as there are events.
+            if plan.request.include_probability:
+                ranked = await asyncio.to_thread(with_probabilities, plan, ranked)
             return await asyncio.to_thread(explained, plan, ranked) if plan.request.explain else ranked
         counters = Counters(is_known=False) if question.store_failed else await self._counters(plan.request)
         return listed_by_weights(plan, self._kept.of(plan.strategy, counters, plan.live, plan.view))
@@ -231,6 +240,7 @@ def made(ranked: RankedList, live: LiveModel | None, view: CatalogueView) -> Rec
                 score,
                 attributes_of(item_id, view) if request.include_attributes else None,
                 None if not request.explain else ranked.because[rank - 1] if ranked.because is not None else (),
+                ranked.probabilities[rank - 1] if ranked.probabilities is not None else None,
             )
             for rank, (item_id, score) in enumerate(ranked.items, start=1)
         ),

@@ -68,6 +68,7 @@ class RecommendationRequest:
     diversity: float = 0.0
     include_attributes: bool = False
     explain: bool = False
+    include_probability: bool = False
     strategy: Popular | None = None
     target_event_type: str | None = None
 
@@ -101,6 +102,7 @@ class Contribution:
 class RankedList:
     """Item ids with their scores in the order in which they are shown, and how they came about.
 
+    probabilities: of each item, that it is the next one; None where the model cannot say.
     because: of each item, the events that the model read, by falling contribution; None unless that was asked for.
     """
 
@@ -110,14 +112,15 @@ class RankedList:
     history_length: int
     items: list[tuple[str, float]]
     because: Sequence[tuple[Contribution, ...]] | None = None
+    probabilities: Sequence[float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RankedItem:
     """`rank` counts from 1; `score` falls with it, except where diversity or a pin moved items.
 
-    `score` is NaN for a pinned item that the model has not learnt. `attributes` and `because` are None unless they were
-    asked for.
+    `score` is NaN for a pinned item that the model has not learnt. `attributes`, `because` and `probability` are None
+    unless they were asked for, `probability` also where it is not known.
     """
 
     item_id: str
@@ -125,6 +128,7 @@ class RankedItem:
     score: float
     attributes: dict[str, Any] | None
     because: tuple[Contribution, ...] | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

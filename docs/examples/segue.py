@@ -416,8 +416,9 @@ class ProblemError(TypedDict):
 
 
 class RankedItemAnswer(TypedDict):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` and
-    `because` are there only when they were asked for.
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes`, `because`
+    and `probability` are there only when they were asked for, `probability` only where the artifact is calibrated
+    and the model has learnt the item.
     """
 
     item_id: str
@@ -425,6 +426,7 @@ class RankedItemAnswer(TypedDict):
     score: float | None
     attributes: NotRequired[dict[str, Any] | None]
     because: NotRequired[list[ContributionAnswer] | None]
+    probability: NotRequired[float | None]
 
 
 class ReadyAnswer(TypedDict):
@@ -481,6 +483,7 @@ class RecommendBody(TypedDict):
     strategy: NotRequired[Literal["popular", "trending"] | None]
     target_event_type: NotRequired[str | None]
     explain: NotRequired[bool]
+    probability: NotRequired[bool]
     paginate: NotRequired[bool]
     cursor: NotRequired[str | None]
 

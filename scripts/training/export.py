@@ -26,6 +26,7 @@ from app.artifacts.manifest import (
     POPULARITY_FILE,
     TABLE_FILES,
     VOCABULARY_FILE,
+    Calibration,
     Manifest,
     Metrics,
     ReferenceCase,
@@ -196,6 +197,7 @@ def _manifest(
         exclude_seen=data.exclude_seen,
         time_use="intervals" if "timestamps_ms" in run.model.config.context_inputs else "none",
         popularity_discount=run.popularity_discount,
+        calibration=_calibration(run),
         model=dataclasses.asdict(run.model.config),
         preprocessing={
             "name": data.name,
@@ -237,6 +239,13 @@ def _metrics(run: Run) -> Metrics | None:
         raise RunError(f"{path} is older than {BEST_FILE}; run python -m scripts.evaluate again")
     values: dict[str, Any] = orjson.loads(path.read_bytes())
     return Metrics(protocol=values["protocol"], model=values["model"], baselines=values["baselines"])
+
+
+def _calibration(run: Run) -> Calibration | None:
+    """What evaluate fitted with the run's best weights; a refit takes it over, as it does the metrics."""
+    path = run.folder / EVALUATION_FILE
+    found = orjson.loads(path.read_bytes()).get("calibration") if path.is_file() else None
+    return None if found is None else Calibration(**{name: found[name] for name in Calibration.model_fields})
 
 
 def _git_commit() -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from scripts.training.calibration import CalibrationReport
 from scripts.training.comparison import CONFIDENCE, HEADLINE_METRICS, MODEL, Comparison
 from scripts.training.evaluation import EvaluationResult, Interval
 from scripts.training.interactions import PreparedData
@@ -68,6 +69,7 @@ def report_html(
     data: PreparedData,
     history: Sequence[Mapping[str, Any]],
     training: Mapping[str, Any],
+    calibration: CalibrationReport | None = None,
 ) -> str:
     """The page as text.
 
@@ -77,6 +79,7 @@ def report_html(
         data: what it was measured on.
         history: one record per epoch, as in history.jsonl; may be empty.
         training: the resolved experiment.
+        calibration: None where it was not fitted.
     """
     protocol = comparison.protocol
     sections = [
@@ -108,6 +111,22 @@ def report_html(
         ),
         _section("All figures", "", _metrics_table(comparison.results)),
     ]
+    if calibration is not None:
+        sections.append(
+            _section(
+                "Probabilities",
+                "Of the first ten items of every list: how far the stated probability is from how often the item came "
+                "next, on average over ten bins of equally many items (expected calibration error). Fitted on "
+                "validation, measured on test.",
+                _pairs(
+                    {
+                        "expected calibration error": f"{calibration.calibration.expected_error:.4f}",
+                        "of the scores' bare shares": f"{calibration.error_of_shares:.4f}",
+                        "items looked at": f"{calibration.num_pairs:,}",
+                    }
+                ),
+            )
+        )
     if comparison.as_served is not None:
         sections.append(
             _section(

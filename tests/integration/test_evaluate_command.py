@@ -31,7 +31,12 @@ def test_json_on_stdout_is_what_the_run_folder_keeps(run: Path, capsys: pytest.C
     assert printed["protocol"]["part"] == "test"
     assert {"hit_rate@10", "ndcg@10", "mrr@10", "coverage@10"} <= printed["model"].keys()
     assert printed["baselines"].keys() == {"popularity", "markov", "item_knn", "sequential_rules"}
-    assert "small" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "small" in page
+    calibration = printed["calibration"]
+    assert calibration["num_pairs"] == 60 * 10  # ten items of each case
+    assert 0 <= calibration["expected_error"] < calibration["error_of_shares"] <= 1
+    assert f"{calibration['expected_error']:.4f}" in page
 
 
 def test_the_table_ends_with_the_path_of_the_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +45,7 @@ def test_the_table_ends_with_the_path_of_the_report(run: Path, capsys: pytest.Ca
     assert lines[-1] == str(run / "report.html")
     assert lines[0].startswith("markov, validation: 60 cases")
     assert "as served: the newest 5 events" in lines
+    assert "calibration" not in json.loads((run / "evaluation.json").read_text())  # fitted on what would judge it
 
 
 def test_a_folder_without_a_run_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

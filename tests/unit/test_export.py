@@ -5,11 +5,13 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from app.artifacts.manifest import Calibration
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
 from scripts.training import export
@@ -46,7 +48,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_exported_version_loads_and_says_what_it_was_made_of(run: Run, tmp_path: Path) -> None:
-    report = {"protocol": {"split": "test"}, "model": {"ndcg@10": 0.3}, "baselines": {"popularity": {"ndcg@10": 0.1}}}
+    report: dict[str, Any] = {
+        "protocol": {"split": "test"},
+        "model": {"ndcg@10": 0.3},
+        "baselines": {"popularity": {"ndcg@10": 0.1}},
+    }
+    fitted = {"slope": 0.9, "intercept": -0.5, "expected_error": 0.01}
+    report["calibration"] = {**fitted, "error_of_shares": 0.03, "num_pairs": 70}
     (run.folder / EVALUATION_FILE).write_text(json.dumps(report))
     (run.folder / REPORT_FILE).write_text("<html></html>")
 
@@ -62,6 +70,7 @@ def test_exported_version_loads_and_says_what_it_was_made_of(run: Run, tmp_path:
     assert manifest.data_fingerprint == run.data.fingerprint
     assert manifest.metrics is not None
     assert manifest.metrics.baselines == {"popularity": {"ndcg@10": 0.1}}
+    assert manifest.calibration == Calibration(**fitted)
     assert sorted(len(case.items) for case in manifest.reference_cases) == [0, 1, 2, 4]
     assert json.loads((folder / "report.json").read_text()) == report
     assert (folder / "report.html").is_file()

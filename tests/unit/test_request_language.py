@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.artifacts.manifest import DEFAULT_EVENT_TYPES
+from app.artifacts.manifest import DEFAULT_EVENT_TYPES, Calibration
 from app.artifacts.registry import LiveModel, load_model
 from app.errors import InvalidRequest, StoreUnavailable
 from app.ranking.batching import Batcher
@@ -329,6 +329,24 @@ def test_what_the_model_did_not_rank_has_no_events_behind_it() -> None:
     for answer in (World(model()).recommend(k=1, explain=True), World(None).recommend("i1", k=1, explain=True)):
         assert [item.because for item in answer.items] == [()]
     assert World(model()).recommend("i10", k=1).items[0].because is None
+
+
+def test_probability_is_the_models_own_whatever_the_request_changes() -> None:
+    """Scores are −distance. After i10 the catalogue's twenty items weigh e⁰ + 2 Σ e⁻ᵈ (d = 1…9) + e⁻¹⁰ together."""
+    calibration = Calibration(slope=0.8, intercept=0.1, expected_error=0.01)
+    live = replace(model(), manifest=model().manifest.model_copy(update={"calibration": calibration}))
+    boosts = (Boost(condition("item_id", "eq", "i13"), 1000.0),)
+    world = World(live, new={})
+    answer = world.recommend("i10", k=3, include_probability=True, boosts=boosts, pins=(Pin("new", 3),))
+    assert ids(answer) == ["i13", "i9", "new"]
+    total = 1 + 2 * sum(math.exp(-distance) for distance in range(1, 10)) + math.exp(-10)
+    for item, distance in zip(answer.items, (3, 1), strict=False):
+        log_share = -distance - math.log(total)
+        assert item.probability == pytest.approx(1 / (1 + math.exp(-(0.8 * log_share + 0.1))), rel=1e-5)
+    assert answer.items[2].probability is None
+    assert world.recommend("i10", k=1).items[0].probability is None
+    assert World(model()).recommend("i10", k=1, include_probability=True).items[0].probability is None  # no calibration
+    assert world.recommend(k=1, include_probability=True).items[0].probability is None  # popularity
 
 
 class NoLists:

@@ -130,6 +130,9 @@ class RecommendBody(BatchedBody):
     """Exactly one of `user_id`, `session_id` and `history`; with a `cursor` the `history` is not repeated."""
 
     explain: bool = Field(False, description="Say which events of the history carry each item; k is at most 50 then.")
+    probability: bool = Field(
+        False, description="Say of each item how likely it is to come next, where the model's artifact is calibrated."
+    )
     paginate: bool = Field(False, description="Answer with a next_cursor, by which the list goes on.")
     cursor: Cursor | None = Field(
         None, description="The next_cursor of the page before. Beside it only the caller, k and include have a say."
@@ -144,11 +147,11 @@ class RecommendBody(BatchedBody):
         return self
 
     @model_validator(mode="after")
-    def _explains_one_page_of_bounded_size(self) -> Self:
+    def _explains_a_short_list_and_no_pages(self) -> Self:
         if self.explain and self.k > MAX_EXPLAINED:
             raise ValueError(f"explain takes a k of at most {MAX_EXPLAINED}")
-        if self.explain and self.paginate:
-            raise ValueError("explain and paginate exclude each other")
+        if self.paginate and (self.explain or self.probability):
+            raise ValueError("paginate excludes explain and probability")
         return self
 
     @model_validator(mode="after")
@@ -182,14 +185,16 @@ class ContributionAnswer(BaseModel):
 
 
 class RankedItemAnswer(BaseModel):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes` and `because`
-    are there only when they were asked for."""
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes`,
+    `because` and `probability` are there only when they were asked for, `probability` only where the artifact is
+    calibrated and the model has learnt the item."""
 
     item_id: str
     rank: int
     score: float | None
     attributes: dict[str, Any] | None = None
     because: list[ContributionAnswer] | None = None
+    probability: float | None = None
 
 
 class RecommendAnswer(BaseModel):
