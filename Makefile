@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test lint clean benchmark-accuracy benchmark-training-speed
+.PHONY: help setup demo serve test lint clean benchmark-accuracy benchmark-serving benchmark-training-speed
 
 help:
 	@echo "make demo     set up, real data, train, evaluate, export, promote, then the service and its page"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint     ruff and mypy alone"
 	@echo "make benchmark-accuracy DATA=FOLDER   trains on the sets in FOLDER and writes docs/benchmarks/accuracy.md; hours"
 	@echo "make benchmark-training-speed DATA=FOLDER   beside RecTools, in a virtual environment of its own; an hour or more"
+	@echo "make benchmark-serving   what the service takes, against its targets; writes docs/benchmarks/serving.md; needs wrk; ten minutes"
 	@echo "make clean    remove .venv and caches; data/, runs/ and model_artifacts/ stay"
 
 setup: $(STAMP)
@@ -53,6 +54,9 @@ benchmark-accuracy: $(STAMP)
 benchmark-training-speed: $(STAMP) .venv-rectools/installed
 	@test -n "$(DATA)" || { echo "make: name the folder that holds beauty and ml-1m: make benchmark-training-speed DATA=FOLDER" >&2; exit 1; }
 	$(BIN)/python -m scripts.benchmark training-speed --data-folder $(DATA) --peer-python .venv-rectools/bin/python
+
+benchmark-serving: $(STAMP)
+	$(BIN)/python -m scripts.benchmark serving
 
 serve: $(STAMP)
 	$(BIN)/python -m app

@@ -23,7 +23,7 @@ SUBJECTS = {
     "store": "store",
     "backfill": "backfill",
     "filters": "filters",
-    "serving": "serving",
+    "serving": "serving.command",
 }
 """Subject → module in `scripts.benchmarks`, whose `register` adds its options and what it runs."""
 

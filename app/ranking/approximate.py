@@ -64,6 +64,10 @@ class ApproximateRanker:
         return ApproximateRanker(self._exact, self._index, probes=self._index.num_lists)
 
     @property
+    def index(self) -> ItemIndex:
+        return self._index
+
+    @property
     def num_items(self) -> int:
         return self._exact.num_items
 
@@ -77,7 +81,7 @@ class ApproximateRanker:
 
     def states(self, sequences: Sequence[ItemSequence]) -> NDArray[np.float32]:
         """float32 (B, D): see `ExactRanker.states`."""
-        rows_W = np.unique(np.concatenate([[0], *(self._history(sequence) for sequence in sequences)]))
+        rows_W = _distinct(np.concatenate([[0], *(self._history(sequence) for sequence in sequences)]))
         # onnxruntime computes a graph as a whole, scores too: so over as few rows as it takes.
         size = max(len(rows_W), MIN_FOUND)
         tables = {name: np.zeros((size, *table.shape[1:]), table.dtype) for name, table in self.tables.items()}
@@ -135,12 +139,12 @@ class ApproximateRanker:
         read = self._history(sequence)
         tables: dict[str, NDArray[Any]] = {}
         if self._rule_items_VN is None:
-            rows_W = np.unique(np.concatenate([[0], read, candidates_C]))
+            rows_W = _distinct(np.concatenate([[0], read, candidates_C]))
         else:
             # Items that were added since may have no row of rules.
             ruled = read[read < len(self._rule_items_VN)]
             followers_HN = self._rule_items_VN[ruled]
-            rows_W = np.unique(np.concatenate([[0], read, candidates_C, followers_HN.ravel()]))
+            rows_W = _distinct(np.concatenate([[0], read, candidates_C, followers_HN.ravel()]))
             places = np.searchsorted(rows_W, ruled)
             shape = (len(rows_W), followers_HN.shape[1])
             tables["rule_items"] = np.zeros(shape, np.int32)
@@ -170,3 +174,11 @@ class ApproximateRanker:
             timestamps_ms=sequence.timestamps_ms[len(sequence.timestamps_ms) - length :],
             event_types=sequence.event_types[len(sequence.event_types) - length :],
         )
+
+
+def _distinct(values_X: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rising, each once; `np.unique` takes 40 times as long for a list that is sorted but for its end."""
+    rising_X = np.sort(values_X)
+    is_new_X = np.ones(len(rising_X), dtype=bool)
+    np.not_equal(rising_X[1:], rising_X[:-1], out=is_new_X[1:])
+    return rising_X[is_new_X]

@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 
 import onnx
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 BLOCK_SIZE = 32
 INT8_ARITHMETIC = 4
@@ -18,6 +17,9 @@ INT8_ARITHMETIC = 4
 
 def quantize_graph(path: Path) -> None:
     """Rewrites a graph in place; what is not a product with a constant matrix stays as it is."""
+    # Here, because importing it makes every library of this process log to stderr.
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
     logger = logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer")
     level = logger.level
     logger.setLevel(logging.WARNING)  # it tells of every node

@@ -15,7 +15,7 @@ from app.ranking.approximate import ApproximateRanker
 from app.ranking.exact import ExactRanker
 from app.ranking.index import ItemIndex
 from app.ranking.ranker import ItemSequence, Ranking
-from scripts.benchmarks.simulated import simulated_model, simulated_tables
+from scripts.benchmarks.serving.simulated import simulated_model, simulated_tables
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import export_graph, graph_of, tables_of
 from scripts.training.model import SequenceModel

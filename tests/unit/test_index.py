@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.ranking.index import ItemIndex
-from scripts.benchmarks.simulated import DIM, simulated_tables
+from scripts.benchmarks.serving.simulated import DIM, simulated_tables
 
 
 def vectors_and_states(num_items: int, num_states: int = 100) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -8,7 +8,9 @@ Shapes: V catalogue with padding, D embedding, N rules an item.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from app.artifacts.manifest import (
     POPULARITY_FILE,
     TABLE_FILES,
     VOCABULARY_FILE,
+    Graph,
     Manifest,
     ReferenceCase,
     sha256,
@@ -41,6 +44,7 @@ from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable
 
 DIM = 64
+MAX_LENGTH = 200
 FOLLOWERS = 20
 ITEMS_PER_CLUSTER = 200
 SPREAD = 0.6
@@ -100,16 +104,16 @@ def simulated_tables(num_items: int, *, seed: int = 0) -> dict[str, NDArray[Any]
     return {"item_vectors": vectors_VD, "rule_items": rule_items_VN, "rule_weights": rule_weights_VN}
 
 
-def write_simulated_artifact(artifacts: Path, num_items: int, *, max_length: int = 200, version: str = "") -> str:
-    """Write a version, make it the current one and return its name.
+def promote(artifacts: Path, version: str) -> None:
+    (artifacts / CURRENT_FILE).write_text(f"{version}\n")
 
-    Every item has a `category`, one of a hundred.
-    """
-    version = version or f"simulated-{num_items}"
+
+def write_simulated_artifact(artifacts: Path, num_items: int, *, version: str) -> Path:
+    """Write a version and return its folder. Every item has a `category`, one of a hundred."""
     folder = artifacts / version
     folder.mkdir(parents=True)
-    model = simulated_model(max_length)
-    export_graph(model, folder / GRAPH_FILE)
+    graph, content = _graph()
+    (folder / GRAPH_FILE).write_bytes(content)
     tables = simulated_tables(num_items)
     for name, table in tables.items():
         np.save(folder / TABLE_FILES[name], table, allow_pickle=False)
@@ -119,9 +123,8 @@ def write_simulated_artifact(artifacts: Path, num_items: int, *, max_length: int
     ItemAttributes.write(folder / ATTRIBUTES_FILE, _attributes(num_items))
     popularity_V = (1e6 / (np.arange(num_items + 1) + 1)).astype(np.int64)
     np.save(folder / POPULARITY_FILE, popularity_V, allow_pickle=False)
-    graph = graph_of(model)
     ranker = ExactRanker(
-        folder / GRAPH_FILE, inputs=graph.inputs, num_items=num_items, max_length=max_length, tables=tables
+        folder / GRAPH_FILE, inputs=graph.inputs, num_items=num_items, max_length=MAX_LENGTH, tables=tables
     )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -129,7 +132,7 @@ def write_simulated_artifact(artifacts: Path, num_items: int, *, max_length: int
         created_at="2026-01-01T00:00:00Z",
         git_commit=None,
         num_items=num_items,
-        max_length=max_length,
+        max_length=MAX_LENGTH,
         graph=graph,
         event_types=DEFAULT_EVENT_TYPES,
         exclude_seen=True,
@@ -140,13 +143,21 @@ def write_simulated_artifact(artifacts: Path, num_items: int, *, max_length: int
         refit=False,
         data_fingerprint="0" * 64,
         metrics=None,
-        reference_cases=_reference_cases(ranker, num_items, max_length),
+        reference_cases=_reference_cases(ranker, num_items),
         score_tolerance=1e-3,
         files={path.name: sha256(path) for path in folder.iterdir()},
     )
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
-    (artifacts / CURRENT_FILE).write_text(f"{version}\n")
-    return version
+    return folder
+
+
+@cache
+def _graph() -> tuple[Graph, bytes]:
+    """The same for every size, made once."""
+    model = simulated_model(MAX_LENGTH)
+    with TemporaryDirectory() as folder:
+        export_graph(model, Path(folder) / GRAPH_FILE)
+        return graph_of(model), (Path(folder) / GRAPH_FILE).read_bytes()
 
 
 def _attributes(num_items: int) -> Iterator[dict[str, str]]:
@@ -154,10 +165,10 @@ def _attributes(num_items: int) -> Iterator[dict[str, str]]:
         yield {"category": f"category {index % NUM_CATEGORIES}"}
 
 
-def _reference_cases(ranker: ExactRanker, num_items: int, max_length: int) -> tuple[ReferenceCase, ...]:
+def _reference_cases(ranker: ExactRanker, num_items: int) -> tuple[ReferenceCase, ...]:
     """What the graph itself gives: these artifacts have no other model to be held against."""
     rng = np.random.default_rng(1)
-    histories = [random_history(rng, num_items, length) for length in (1, 20, max_length)]
+    histories = [random_history(rng, num_items, length) for length in (1, 20, MAX_LENGTH)]
     return tuple(
         ReferenceCase(
             items=tuple(history.items),

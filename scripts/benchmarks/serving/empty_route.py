@@ -1,6 +1,6 @@
 """The yardstick: a FastAPI route that returns a given body without doing anything.
 
-python -m scripts.benchmarks.empty_route ANSWER.json PORT
+python -m scripts.benchmarks.serving.empty_route ANSWER.json PORT
 """
 
 import sys

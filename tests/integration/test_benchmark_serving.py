@@ -1,0 +1,79 @@
+"""The serving benchmark's parts over a small simulated catalogue: real service, real wrk."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.artifacts.registry import load_model
+from app.ranking.ranker import ItemSequence
+from scripts.benchmarks.serving.command import HEAD, table
+from scripts.benchmarks.serving.load import Load, closed_loop, open_loop
+from scripts.benchmarks.serving.rows import USERS, Row, item_ids, recommend_bodies, recommend_calls
+from scripts.benchmarks.serving.services import empty_route, fill_histories, post, service
+from scripts.benchmarks.serving.simulated import NUM_CATEGORIES, promote, write_simulated_artifact
+
+pytestmark = pytest.mark.load
+NUM_ITEMS = 1500
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    write_simulated_artifact(folder, NUM_ITEMS, version="one")
+    promote(folder, "one")
+    return folder
+
+
+def test_simulated_histories_are_continued_near_their_newest_item(artifacts: Path) -> None:
+    """Its neighbours and what its rules name: so the index is asked what a trained model would ask it."""
+    ranker = load_model(artifacts / "one", history_cap=200).ranker
+    vectors_VD = ranker.item_vectors
+    assert vectors_VD is not None
+    states_BD = ranker.states([_history(item) for item in range(1, 101)])  # type: ignore[attr-defined]  # of format 2
+    cosines = np.sum(states_BD * vectors_VD[1:101], axis=1) / np.linalg.norm(states_BD, axis=1)
+    assert np.median(cosines / np.linalg.norm(vectors_VD[1:101], axis=1)) > 0.8
+
+
+def _history(item: int) -> ItemSequence:
+    return ItemSequence([1 + item % 7, item], [0, 0], [1, 1])
+
+
+def test_service_is_loaded_and_measured(artifacts: Path, tmp_path: Path) -> None:
+    if shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed")
+    with service(artifacts, tmp_path / "data") as running:
+        fill_histories(running.url, USERS[:40], item_ids(NUM_ITEMS), 5)
+        answer = post(running.url, "/recommend", {"user_id": USERS[0], "k": 3})
+        assert (answer["strategy"], answer["history_length"]) == ("model", 5)
+        filtered = recommend_calls(filter={"field": "category", "op": "eq", "value": "category 7"})
+        opened = open_loop(running, filtered, 20, 1)
+        assert (opened.per_second, opened.num_failed) == (20, 0)
+        closed = closed_loop(running, "/recommend", recommend_bodies(), 1, connections=2)
+        assert closed.per_second > 1
+        assert closed.num_failed == 0
+        assert 0 < closed.p50_ms <= closed.p90_ms <= closed.p99_ms
+        memory = running.memory()
+        assert 10e6 < memory.worker < memory.whole < 2e9
+        (tmp_path / "answer.json").write_text(json.dumps(answer))
+        with empty_route(tmp_path / "answer.json") as empty:
+            assert post(empty.url, "/recommend", {}) == answer
+
+
+def test_one_item_in_a_hundred_has_a_category(artifacts: Path) -> None:
+    attributes = load_model(artifacts / "one", history_cap=200).attributes
+    of_seven = [index for index in range(1, NUM_ITEMS + 1) if attributes[index] == {"category": "category 7"}]
+    assert of_seven == list(range(7, NUM_ITEMS + 1, NUM_CATEGORIES))
+
+
+def test_rows_become_lines_of_a_table() -> None:
+    rows = [
+        Row("asked", "p50 < 5 ms", Load(1000.4, 1.234, 2, 3, 0, 0.5, "the client was late"), "2 × as fast"),
+        Row("memory", "", None, "3 MB"),
+    ]
+    head, _, first, second = table(rows).splitlines()
+    assert head == f"| {' | '.join(HEAD)} |"
+    assert first == "| asked | p50 < 5 ms | 1,000 | 1.23 | 2.00 | 3.00 | 0 | 0.50 | 2 × as fast, the client was late |"
+    assert second == "| memory |  |  |  |  |  |  |  | 3 MB |"
