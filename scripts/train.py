@@ -42,6 +42,7 @@ class ProgressBar:
         self._num_epochs = num_epochs
         self._label = label
         self._metric = ""
+        self._member = ""
         self._bar = tqdm(total=self._steps_per_epoch * num_epochs, unit="step", unit_scale=True, file=sys.stderr,
                          disable=not is_shown)  # fmt: skip
 
@@ -53,11 +54,16 @@ class ProgressBar:
     ) -> None:
         self._bar.close()
 
+    def on_member(self, member: int, num_members: int) -> None:
+        if num_members > 1:
+            self._bar.reset()
+            self._member = f"model {num_members - member + 1}/{num_members}, "
+
     def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
         before = (epoch - 1) * self._steps_per_epoch
         if self._bar.n < before:  # a resumed training begins in the middle
             self._bar.initial = self._bar.n = before
-        self._bar.set_description(f"{self._label} {epoch}/{self._num_epochs}", refresh=False)
+        self._bar.set_description(f"{self._member}{self._label} {epoch}/{self._num_epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.3f}{self._metric}", refresh=False)
         self._bar.update(tokens)
 

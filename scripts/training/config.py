@@ -59,6 +59,7 @@ class TrainingConfig:
     patience       epochs without a better validation NDCG@10 before training stops
     validation_cases  at most so many, drawn once by seed
     followers      rules kept per item for the mixture with sequential rules, whose share validation decides; 0: none
+    members        so many models, trained alike from different seeds, whose scores are averaged
     rerank         a small network reorders the best of the mixture; it learns from an inner hold-out of the training
                    part, at most 3 % of its events, which the model then does not see
     tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
@@ -104,6 +105,7 @@ class TrainingConfig:
     patience: int = 10
     validation_cases: int = 10_000
     followers: int = 100
+    members: int = 1
     rerank: bool = False
     tail_budget: float = 0.0
     precision: Precision = "auto"
@@ -197,7 +199,7 @@ def _type_faults(config: TrainingConfig) -> list[str]:
 def _range_faults(config: TrainingConfig) -> list[str]:
     """Each range once, as its text and as its test; a value of the wrong type is reported as such and skipped here."""
     at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "expansion", "num_negatives", "batch_tokens"]
-    at_least_one += ["accumulation", "max_epochs", "patience", "validation_cases"]
+    at_least_one += ["members", "accumulation", "max_epochs", "patience", "validation_cases"]
     ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{
@@ -222,6 +224,9 @@ def _range_faults(config: TrainingConfig) -> list[str]:
 def _conflicts(config: TrainingConfig) -> list[str]:
     """Values that are right by themselves and wrong beside one another."""
     conflicts = {
+        "several members need similarity inner: joined vectors of length 1 have another": (
+            config.members > 1 and config.similarity == "cosine"
+        ),
         f"dim must be a multiple of num_heads, found {config.dim} and {config.num_heads}": config.dim % config.num_heads
         != 0,
         f"attributes are added to a table that is read and scored: with attributes={config.attributes} tied must be "

@@ -8,9 +8,9 @@ import torch
 
 from scripts.training.attributes import shared_attributes
 from scripts.training.config import TrainingConfig
+from scripts.training.ensemble import Attention
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import Cases, Interactions, PreparedData
-from scripts.training.model import SequenceModel
 from scripts.training.reranker import Candidates, Reranker, item_statistics, learn_reranker
 from scripts.training.rules import RuleTable, learn_rules
 from scripts.training.scorer import context_of, pad_items, validate
@@ -45,7 +45,7 @@ class Fitted:
 
 
 def fit_fusion(
-    attention: SequenceModel, data: PreparedData, config: TrainingConfig, inner: InnerHoldOut | None, cases: Cases
+    attention: Attention, data: PreparedData, config: TrainingConfig, inner: InnerHoldOut | None, cases: Cases
 ) -> Fitted:
     """Rules of `data.train`, the share of them that ranks the validation cases best, and with an inner hold-out a
     re-ranker, which stays where validation says that it helps.
@@ -67,9 +67,7 @@ def fit_fusion(
     return Fitted(reordered if reranked > by_share[model.share] else model, by_share, reranked)
 
 
-def refit_fusion(
-    measured: FusedModel, attention: SequenceModel, data: PreparedData, config: TrainingConfig
-) -> FusedModel:
+def refit_fusion(measured: FusedModel, attention: Attention, data: PreparedData, config: TrainingConfig) -> FusedModel:
     """The same mixture around attention that has learnt from everything: rules and statistics of everything, the share
     and the re-ranker as they were measured."""
     if measured.share == 0:
@@ -84,7 +82,7 @@ def _rules(data: PreparedData, interactions: Interactions, config: TrainingConfi
 
 
 def fuse(
-    attention: SequenceModel, rules: RuleTable, data: PreparedData, cases: Cases
+    attention: Attention, rules: RuleTable, data: PreparedData, cases: Cases
 ) -> tuple[FusedModel, dict[float, float]]:
     """The mixture with the best NDCG@10 on the cases (the smallest share of equal ones), and what each share reached.
 

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.training.model import NO_CONTEXT, Context, SequenceModel
+from scripts.training.ensemble import Attention
+from scripts.training.model import NO_CONTEXT, Context
 from scripts.training.model_config import ModelConfig
 from scripts.training.reranker import CANDIDATES, LEAST_SHARE, LOWEST_LOGARITHM, Candidates, Reranker
 from scripts.training.rules import RuleTable
@@ -60,7 +61,7 @@ class FusedModel(nn.Module):
 
     def __init__(
         self,
-        attention: SequenceModel,
+        attention: Attention,
         rules: RuleTable | None,
         share: float,
         reranker: Reranker | None = None,

@@ -151,8 +151,15 @@ class SequenceModel(nn.Module):
 
     def input_vectors(self, items_BL: Tensor, item_vectors_VD: Tensor) -> Tensor:
         """(B, L, D): the vectors that items are read with."""
+        return self.read_as(items_BL, F.embedding(items_BL, item_vectors_VD) if self.input_embedding is None else None)
+
+    def read_as(self, items_BL: Tensor, scored_BLD: Tensor | None) -> Tensor:
+        """(B, L, D): what items are read as whose scored vectors are these; a model with input vectors of its own needs
+        none."""
         if self.input_embedding is None:
-            return F.embedding(items_BL, item_vectors_VD)
+            if scored_BLD is None:
+                raise ValueError("a tied model reads the vectors that it scores")
+            return scored_BLD
         # A row that was appended to the scored table has none of its own here: it is read as an item without features.
         is_known_BL = items_BL <= self.config.num_items
         vectors_BLD: Tensor = self.input_embedding(torch.where(is_known_BL, items_BL, 0))
@@ -169,8 +176,12 @@ class SequenceModel(nn.Module):
     def last_state(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
+        return self.last_state_of(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+
+    def last_state_of(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
+        """(B, D): what `last_state` gives, from vectors already looked up."""
         last_B = (items_BL != 0).sum(dim=1).sub(1).clamp(min=0)
-        x_BLD = self._embedded(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+        x_BLD = self._embedded(items_BL, vectors_BLD, context)
         relations = self._relations(items_BL, context)
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD, relations)

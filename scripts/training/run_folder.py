@@ -7,6 +7,7 @@ best.pt           the weights of the best epoch
 fusion.pt         the rules that they are mixed with, the share that validation gave to the rules, the re-ranker
 long_tail.json    what discounts of popularity traded on validation, the chosen one last; only where asked for
 history.jsonl     one line per epoch
+member-2/ …       checkpoint.pt, best.pt and history.jsonl of the other members, where there are several
 tensorboard/      the same, for TensorBoard
 refit/            checkpoint.pt, history.jsonl, weights.pt, fusion.pt: the training on everything, where there was one
 evaluation.json, report.html   written by evaluate
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 
 from scripts.training.config import ConfigError, TrainingConfig
+from scripts.training.ensemble import Attention, Ensemble
 from scripts.training.evaluation import Scorer
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
@@ -112,7 +114,7 @@ def load_run(run: Path, *, refit: bool = False) -> Run:
     path = folder / weights
     if not path.is_file():
         raise RunError(f"{path} does not exist; train {'with --refit ' if refit else ''}first")
-    attention = read_weights(path, config.training, config.num_items)
+    attention = read_attention(folder, weights, config.training, config.num_items)
     model = read_fusion(folder, attention)
     return Run(run, config, data, model, read_history(folder), refit, read_discount(run))
 
@@ -121,6 +123,18 @@ def read_weights(path: Path, config: TrainingConfig, num_items: int) -> Sequence
     """The attention model of a configuration with the weights of a file, on the CPU."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     return SequenceModel.of_state(config.model_config(num_items), state)
+
+
+def read_attention(folder: Path, weights_file: str, config: TrainingConfig, num_items: int) -> Attention:
+    """All members that were trained in a folder, as one."""
+    files = [member_folder(folder, member) / weights_file for member in range(1, config.members + 1)]
+    models = [read_weights(path, config, num_items) for path in files]
+    return models[0] if len(models) == 1 else Ensemble(models)
+
+
+def member_folder(folder: Path, member: int) -> Path:
+    """Where the checkpoint, the weights and the history of a member lie, counted from 1."""
+    return folder if member == 1 else folder / f"member-{member}"
 
 
 def write_fusion(folder: Path, model: FusedModel) -> None:
@@ -137,7 +151,7 @@ def write_fusion(folder: Path, model: FusedModel) -> None:
     save_tensors(folder / FUSION_FILE, content)
 
 
-def read_fusion(folder: Path, attention: SequenceModel) -> FusedModel:
+def read_fusion(folder: Path, attention: Attention) -> FusedModel:
     """The attention model with all that it is mixed with.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from app.ranking.ranker import ItemSequence, Ranker
+from scripts.training.ensemble import Ensemble
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import ExportError
 from scripts.training.interactions import PreparedData
@@ -50,7 +51,10 @@ AS_TRAINED = Smaller()
 def pruned(model: FusedModel, share: float, histories: Sequence[ItemSequence]) -> FusedModel:
     """A copy that shares the rules' mixture and has a pruned attention model."""
     smaller = copy.deepcopy(model)
-    smaller.attention = prune(model.attention, share, histories)
+    if isinstance(model.attention, Ensemble):
+        smaller.attention = Ensemble([prune(member, share, histories) for member in model.attention.models])
+    else:
+        smaller.attention = prune(model.attention, share, histories)
     return smaller
 
 

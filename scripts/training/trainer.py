@@ -32,9 +32,10 @@ from scripts.training.run_folder import (
     REFIT_WEIGHTS_FILE,
     WATCHED_METRIC,
     RunError,
+    member_folder,
+    read_attention,
     read_fusion,
     read_history,
-    read_weights,
     save_tensors,
     write_fusion,
     write_history,
@@ -43,6 +44,7 @@ from scripts.training.run_folder import (
 from scripts.training.scorer import ModelScorer, validate
 from scripts.training.tracking import Nothing, StartTracker, TensorBoard
 
+SEED_STEP = 1000
 FEW_CASES = 1000
 """Users with a validation case in a temporal split below which every event of theirs after the time is one."""
 FUSION_CASES = 3000
@@ -51,6 +53,9 @@ FUSION_CASES = 3000
 
 class Observer(Protocol):
     """Told how training goes; whoever prints or draws implements this."""
+
+    def on_member(self, member: int, num_members: int) -> None:
+        """The training of one of the models that become one begins; the first comes last."""
 
     def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
         """One batch of `tokens` steps is done; `loss` is the mean over the epoch so far."""
@@ -97,10 +102,22 @@ def train(
 
     inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank else None
     interactions = inner.left if inner else data.train
-    outcome = _epochs(data, interactions, config, run, BEST_FILE, measure, observer, start_tracker, processes)
+    for member in reversed(range(1, config.members + 1)):
+        observer.on_member(member, config.members)
+        outcome = _epochs(
+            data,
+            interactions,
+            _of_member(config, member),
+            member_folder(run, member),
+            BEST_FILE,
+            measure,
+            observer,
+            start_tracker,
+            processes,
+        )
     if not processes.is_first:
         return outcome
-    attention = read_weights(run / BEST_FILE, config, data.num_items)
+    attention = read_attention(run, BEST_FILE, config, data.num_items)
     some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model = FusedModel(attention, None, 0.0)
     if config.followers:
@@ -130,15 +147,30 @@ def refit(
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    outcome = _epochs(
-        data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker, processes
-    )
+    for member in reversed(range(1, config.members + 1)):
+        observer.on_member(member, config.members)
+        outcome = _epochs(
+            data,
+            data.everything,
+            _of_member(config, member),
+            member_folder(folder, member),
+            REFIT_WEIGHTS_FILE,
+            None,
+            observer,
+            start_tracker,
+            processes,
+        )
     if not processes.is_first:
         return outcome
-    measured = read_fusion(run, read_weights(run / BEST_FILE, config, data.num_items))
-    attention = read_weights(folder / REFIT_WEIGHTS_FILE, config, data.num_items)
+    measured = read_fusion(run, read_attention(run, BEST_FILE, config, data.num_items))
+    attention = read_attention(folder, REFIT_WEIGHTS_FILE, config, data.num_items)
     write_fusion(folder, refit_fusion(measured, attention, data, config))
     return outcome
+
+
+def _of_member(config: TrainingConfig, member: int) -> TrainingConfig:
+    """The first has the seed of the configuration, the others seeds that no other run is likely to have."""
+    return config.with_values({"seed": config.seed + SEED_STEP * (member - 1)})
 
 
 def _epochs(

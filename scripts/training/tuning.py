@@ -232,15 +232,22 @@ class _Judge:
         self._trial = trial
         self._training = training
         self._deadline = deadline
+        self._is_judged = True
+
+    def on_member(self, member: int, num_members: int) -> None:
+        self._training.on_member(member, num_members)
+        # One value per epoch can be reported: that of the first member, which comes last.
+        self._is_judged = member == 1
 
     def on_batch(self, epoch: int, tokens: int, loss: float) -> None:
         self._training.on_batch(epoch, tokens, loss)
 
     def on_epoch(self, record: dict[str, Any], best: dict[str, Any]) -> None:
         self._training.on_epoch(record, best)
-        self._trial.report(record[WATCHED_METRIC], record["epoch"])
+        if self._is_judged:
+            self._trial.report(record[WATCHED_METRIC], record["epoch"])
         # Trial 0 is what the others are compared with.
-        if self._trial.number and self._trial.should_prune():
+        if self._is_judged and self._trial.number and self._trial.should_prune():
             raise _Pruned
         if _is_over(self._deadline):
             raise _OutOfTime
