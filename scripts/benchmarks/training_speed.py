@@ -197,8 +197,8 @@ def speed_table(name: str, segue: Course, peer: Course, peer_name: str) -> str:
         ["processor seconds an epoch", f"{segue.cpu_seconds_an_epoch:.1f}", f"{peer.cpu_seconds_an_epoch:.1f}",
          f"{peer.cpu_seconds_an_epoch / segue.cpu_seconds_an_epoch:.1f}"],
         ["best validation NDCG@10", share(segue.best), share(peer.best), ""],
-        [f"seconds to validation NDCG@10 {share(target)}", f"{our_seconds:.0f} ({our_epoch} epochs)",
-         f"{their_seconds:.0f} ({their_epoch} epochs)", f"{their_seconds / our_seconds:.1f}"],
+        [f"seconds to validation NDCG@10 {share(target)}", f"{our_seconds:.0f} (epoch {our_epoch})",
+         f"{their_seconds:.0f} (epoch {their_epoch})", f"{their_seconds / our_seconds:.1f}"],
         ["peak memory, GB", f"{segue.peak_bytes / 1e9:.2f}", f"{peer.peak_bytes / 1e9:.2f}",
          f"{peer.peak_bytes / segue.peak_bytes:.1f}"],
     ]  # fmt: skip

@@ -86,7 +86,7 @@ def test_times_are_summed_up_to_what_both_reach() -> None:
     segue = Course(100, (2.0, 3.0, 3.0), (0.02, 0.055, 0.06), 12.0, 500_000_000)
     peer = Course(80, (10.0, 10.0, 10.0), (0.01, 0.04, 0.05), 60.0, 1_000_000_000)
     table = speed_table("walk", segue, peer, "Peer")
-    assert "| seconds to validation NDCG@10 .0500 | 5 (2 epochs) | 30 (3 epochs) | 6.0 |" in table
+    assert "| seconds to validation NDCG@10 .0500 | 5 (epoch 2) | 30 (epoch 3) | 6.0 |" in table
     assert "| seconds an epoch, median | 3.0 | 10.0 | 3.3 |" in table
     assert "| processor seconds an epoch | 4.0 | 20.0 | 5.0 |" in table
     assert "| peak memory, GB | 0.50 | 1.00 | 2.0 |" in table
