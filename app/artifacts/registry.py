@@ -138,12 +138,13 @@ def load_model(
         raise ArtifactError(
             f"{folder.name}: the graph has inputs and outputs {found}, the manifest declares {declared}"
         )
-    replay_reference_cases(manifest, ranker)
     has_index = INDEX_FILE in manifest.files
     if ranking == "approximate" or (ranking == "auto" and has_index and device == "cpu"):
         approximate = _approximate(ranker, folder / INDEX_FILE if has_index else None)
+        # Not the exact ranker as well: onnxruntime would keep 30 MB and more for scores of a million items.
         replay_reference_cases(manifest, approximate.exhaustive())
         return LiveModel(manifest, vocabulary, attributes, popularity, approximate, attribute_vectors)
+    replay_reference_cases(manifest, ranker)
     return LiveModel(manifest, vocabulary, attributes, popularity, ranker, attribute_vectors)
 
 
