@@ -14,7 +14,7 @@ FULL_CATALOGUE_LIMIT = 20_000
 work."""
 RARE_ITEMS = 30
 """Events per item below which a head of two layers learns too much by heart: Beauty (9) does better with one layer,
-MovieLens 100K (58) with two."""
+MovieLens 100K (58) with two. There the mean of two models is worth the second training as well."""
 RULES_LIMIT = 100_000
 """Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
 STEPS_PER_POSITION = 2_000
@@ -77,7 +77,8 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
     # About 100 steps of the optimizer per epoch: fewer leave short trainings unfinished, more cost time on large data.
     batch_tokens = min(8192, max(512, 2 ** round(np.log2(max(statistics.num_steps / 100, 1)))))
     dropout = 0.5 if statistics.events_per_item < 100 else 0.2
-    head: Head = "linear" if statistics.events_per_item < RARE_ITEMS else "mlp"
+    is_sparse = statistics.events_per_item < RARE_ITEMS
+    head: Head = "linear" if is_sparse else "mlp"
     is_small = statistics.num_items <= FULL_CATALOGUE_LIMIT
     max_epochs = min(100, max(5, STEPS_BUDGET // max(statistics.num_steps, 1)))
     config = TrainingConfig(
@@ -96,6 +97,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         max_epochs=max_epochs,
         patience=5,
         followers=100 if statistics.num_items <= RULES_LIMIT else 20,
+        members=2 if is_sparse and is_small else 1,
         rerank=statistics.num_items <= RULES_LIMIT,
     )
     return config, {
@@ -115,6 +117,9 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "head": f"{statistics.events_per_item:.1f} events per item: one layer below {RARE_ITEMS}, two from there on",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
         "followers": f"rules for {statistics.num_items:,} items; validation decides their share",
+        "members": "rare items: what one model knows of them is half chance"
+        if is_sparse and is_small
+        else "one model: a second costs as much again",
         "rerank": f"{statistics.num_items:,} items: the best of them are found without an index; validation decides"
         if statistics.num_items <= RULES_LIMIT
         else f"more than {RULES_LIMIT:,} items need an index, which finds the best without it",

@@ -39,6 +39,12 @@ def test_rare_items_get_a_head_of_one_layer() -> None:
     assert choose_recipe(MOVIES)[0].head == "mlp"
 
 
+def test_rare_items_get_two_models_and_large_catalogues_no_reranker() -> None:
+    assert [choose_recipe(each)[0].members for each in (BEAUTY, MOVIES, GROCERIES)] == [2, 1, 1]
+    huge = dataclasses.replace(GROCERIES, num_items=1_000_000)
+    assert [choose_recipe(each)[0].rerank for each in (BEAUTY, MOVIES, GROCERIES, huge)] == [True, True, True, False]
+
+
 def test_attributes_are_used_where_items_share_some() -> None:
     with_genres = dataclasses.replace(MOVIES, num_attribute_values=19)
     assert choose_recipe(MOVIES)[0].attributes == "none"
