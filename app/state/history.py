@@ -296,5 +296,9 @@ def _parse(reply: Sequence[bytes], cap: int) -> list[HistoryEvent]:
     if events and events[0].timestamp_us < 0:
         num_negative = bisect_left(events, 0, key=_TIME)
         negative = [event._replace(timestamp_us=-1 - event.timestamp_us) for event in events[:num_negative]]
-        return sorted(negative[::-1] + events[num_negative:][-cap:], key=_TIME)
+        first = max(num_negative, len(events) - cap)
+        members = [*reply[: 2 * num_negative : 2], *reply[2 * first :: 2]]
+        kept = zip(negative + events[first:], members, strict=True)
+        # Of one time by their members, as the store has the others: so a batch without times keeps its order.
+        return [event for event, _ in sorted(kept, key=lambda pair: (pair[0].timestamp_us, pair[1]))]
     return events[-cap:]

@@ -285,6 +285,23 @@ async def test_negative_events_stand_in_time_and_push_no_other_out(redis: Redis)
     assert await num_logged(redis) == 64
 
 
+async def test_negative_events_of_a_batch_without_times_keep_their_place_in_it(redis: Redis) -> None:
+    history = make_history(redis, cap=2)
+    await history.append([
+        click("left_out", 0),
+        click("back_again", 0),
+        Event(USER, "gone", "dismiss", T, use="negative"),
+        click("gone", 0),
+        Event(USER, "gone", "dislike", T, use="negative"),
+        Event(USER, "back_again", "dismiss", T, use="negative"),
+        Event(USER, "back_again", "buy", T),
+    ])  # fmt: skip
+    kept = [(event.item_id, event.event_type) for event in await history.read(USER)]
+    assert kept == [
+        ("gone", "dismiss"), ("gone", "click"), ("gone", "dislike"), ("back_again", "dismiss"), ("back_again", "buy"),
+    ]  # fmt: skip
+
+
 async def test_full_history_with_negative_events_stays_compact_and_obeys_a_lowered_cap(redis: Redis) -> None:
     history = make_history(redis, cap=200)
     for start in range(0, 300, 100):
