@@ -58,7 +58,7 @@ class Paging:
         Raises:
             InvalidRequest: a filter does not fit the catalogue.
         """
-        whole = await self._recommender.rank(replace(request, k=MAX_LISTED))
+        whole = await self._recommender.rank(replace(request, k=MAX_LISTED, include_attributes=False))
         reasons = tuple(reason for reason in whole.reasons if reason is not Reason.SHORT_CATALOGUE)
         kept = KeptList(
             whole.recommendation_id,
