@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ValueError: `settings` name no store — `python -m app` starts one and names it —, or a file of event types
-            that cannot be used.
+            or of scenarios that cannot be used.
     """
     if settings.redis_url is None:
         raise ValueError("create_app needs settings.redis_url; python -m app starts a store of its own and sets it")
@@ -116,7 +116,6 @@ def create_app(settings: Settings) -> FastAPI:
     live_rules = LiveRules(event_log, history, registry, catalogue) if settings.live_rules else None
     recommender = Recommender(history, registry, catalogue, popularity, served, batcher, live_rules)
     paging = Paging(recommender, KeptLists(redis, namespace=settings.namespace, shards=settings.shards))
-
     scenarios = Scenarios(read_scenarios(settings.scenarios_file) if settings.scenarios_file is not None else {})
 
     async def claim() -> None:

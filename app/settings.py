@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         7.0,
         ge=0.01,
         le=365,
-        description="Half-life of the store's own popularity counters, used while no model is live.",
+        description="Half-life of the store's own popularity counters.",
     )
     trending_half_life_hours: float = Field(
         24.0,

@@ -73,7 +73,7 @@ class Telemetry:
         )
         self._recommended = Counter(
             "segue_recommended_items",
-            "Items in answers of /recommend, by their position.",
+            "Items in answers of /recommend and /similar, by their position.",
             [*common, "strategy", "model_version", "position"],
             registry=own,
         )

@@ -117,7 +117,7 @@ def rank_by_weights(plan: Plan, weights_V: NDArray[np.floating[Any]]) -> Ranking
 
 
 def rank_popular(plan: Plan, weights: Weights) -> Ranking:
-    """The best `plan.num_ranked` by weight times the factors of the boosts; ties by item index."""
+    """What `rank_by_weights` gives, without a number for each item where the request restricts and boosts none."""
     if plan.adjust_V is None:
         indices, values = weights.best(plan.num_ranked + len(plan.hidden))
         may_come = ~np.isin(indices, np.fromiter(plan.hidden, dtype=np.int64))
