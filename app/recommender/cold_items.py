@@ -31,6 +31,7 @@ class ColdItems:
     def lengthened(self, live: LiveModel, view: CatalogueView) -> LiveModel:
         """The model for requests over this view; itself where nothing was added or its graph holds its tables."""
         if view.num_items == view.num_model_items:
+            self._rows = None  # they would keep a model that is no longer live
             return live
         if not isinstance(live.ranker, ExactRanker | ApproximateRanker) or live.ranker.item_vectors is None:
             return live

@@ -1,5 +1,7 @@
 """Items added live over a real graph, whose vectors of attributes are vectors of items: then scores are known."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,3 +140,13 @@ def test_model_without_vectors_of_attributes_takes_the_mean_and_one_of_format_1_
     np.testing.assert_allclose(scores(model, [31])[:, 0], mean_B, atol=1e-4)
     of_format_1 = load_model(write_distance_artifact(tmp_path), history_cap=200)
     assert ColdItems().lengthened(of_format_1, view_of(of_format_1, a="i7")) is of_format_1
+
+
+def test_model_that_was_replaced_is_not_kept_where_the_next_one_knows_all_items(live: LiveModel) -> None:
+    cold_items, before = ColdItems(), replace(live)
+    cold_items.lengthened(before, view_of(before, a="i7"))
+    gone = weakref.ref(before)
+    del before
+    assert cold_items.lengthened(live, view_of(live)) is live
+    gc.collect()
+    assert gone() is None
