@@ -4,6 +4,7 @@ import json
 import keyword
 import re
 import subprocess
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,7 @@ PRIMITIVES = {"string": "str", "integer": "int", "number": "float", "boolean": "
 def formatted_client() -> str:
     """What `ruff format` makes of the source."""
     source = client_source(json.loads((ROOT / "docs" / "openapi.json").read_text()))
-    command = ["ruff", "format", "--stdin-filename", str(FILE), "-"]
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(FILE), "-"]
     return subprocess.run(command, input=source, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
