@@ -54,7 +54,7 @@ def fit_fusion(
     """
     rules = _rules(data, data.train, config)
     model, by_share = fuse(attention, rules, data, cases)
-    if inner is None or model.share == 0:
+    if inner is None or len(inner.cases) == 0 or model.share == 0:
         return Fitted(model, by_share, None)
     mixture = FusedModel(
         attention, _rules(data, inner.left, config), model.share, None, item_statistics(inner.left, data.num_items)

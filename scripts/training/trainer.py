@@ -100,7 +100,7 @@ def train(
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank else None
+    inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank and config.followers else None
     interactions = inner.left if inner else data.train
     for member in reversed(range(1, config.members + 1)):
         observer.on_member(member, config.members)

@@ -53,3 +53,16 @@ def test_reranker_is_learnt_kept_by_validation_and_taken_over_by_refit(
     events = measured.statistics_VS[:, 0].expm1().round().sum(), refitted.statistics_VS[:, 0].expm1().round().sum()
     assert events == (300 * 6, 300 * 8)
     assert list(measured.parts()) == ["attention_alone", "without_reranker"]
+
+
+@pytest.mark.parametrize("followers", [5, 0], ids=["too few events to hold some out", "no rules to reorder"])
+def test_reranker_without_anything_to_learn_from_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], followers: int
+) -> None:
+    """30 events to learn from: 3 % of them are none."""
+    sequences = markov_sequences(num_users=10, num_items=8, length=5, predictability=0.9, seed=1)
+    data = write_sequences(tmp_path / "data", sequences, name="few", num_items=8)
+    words = ["--data", str(data.folder), "--output", str(tmp_path / "run"), "--tracker", "none", *settings()]
+    assert main([*words, "--set", "rerank=true", "--set", f"followers={followers}"]) == 0
+    assert "re-ranked" not in capsys.readouterr().out
+    assert load_run(tmp_path / "run").model.reranker is None
