@@ -201,7 +201,8 @@ def start_run(run: Path, config: RunConfig, *, resume: bool) -> None:
                 f"{run} was begun on data with fingerprint {found[:12]}…, not {config.data_fingerprint[:12]}…"
             )
         return
-    if (run / CHECKPOINT_FILE).is_file():
+    # Of several members the first is trained last: until then only others have a checkpoint.
+    if any(path.is_file() for path in (run / CHECKPOINT_FILE, *run.glob(f"member-*/{CHECKPOINT_FILE}"))):
         raise RunError(f"{run} holds a training already; go on with --resume, or choose another output")
     run.mkdir(parents=True, exist_ok=True)
     write_run_config(run, config)

@@ -17,7 +17,15 @@ from scripts.training.fusion import FusedModel
 from scripts.training.graph import check_parity, export_graph, tables_of
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
-from scripts.training.run_folder import CHECKPOINT_FILE, RunConfig, load_run, read_history, read_weights, start_run
+from scripts.training.run_folder import (
+    CHECKPOINT_FILE,
+    RunConfig,
+    RunError,
+    load_run,
+    read_history,
+    read_weights,
+    start_run,
+)
 from scripts.training.smaller import pruned
 from scripts.training.synthetic import markov_sequences, write_sequences
 from scripts.training.trainer import refit, train
@@ -97,6 +105,8 @@ def test_members_are_trained_from_their_own_seeds_resumed_and_taken_over_by_refi
     np.testing.assert_allclose(loaded.scorer(histories), expected, atol=1e-4)
     before = copy.deepcopy(models[1].state_dict())
     (run / CHECKPOINT_FILE).unlink()  # the first model was interrupted before its first epoch ended
+    with pytest.raises(RunError, match="holds a training already"):
+        start_run(run, kept, resume=False)
     start_run(run, kept, resume=True)
     train(data, config, run, observer=SilentObserver())
     after = read_weights(run / "member-2" / "best.pt", config, NUM_ITEMS).state_dict()
