@@ -34,6 +34,7 @@ from scripts.training.run_folder import (
     RunConfig,
     RunError,
     load_run,
+    member_folder,
     read_history,
     read_run_config,
     start_run,
@@ -63,7 +64,8 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A training and what it reached on each set of cases. `seconds` are those of the epochs, validation left out."""
+    """A training and what it reached on each set of cases. `num_epochs` and `seconds` are of the epochs of all members,
+    validation left out."""
 
     evaluated: dict[str, Evaluated]
     num_epochs: int
@@ -141,11 +143,13 @@ def measure_training(
         train_once(taught, config, output, label=label, progress=progress)
     scorer = load_run(run).scorer
     evaluated = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
-    history = read_history(run)
-    found = Measured(evaluated, len(history), sum(record["seconds"] for record in history))
+    folders = [member_folder(run, member) for member in range(1, config.members + 1)]
+    epochs = [record for folder in folders for record in read_history(folder)]
+    found = Measured(evaluated, len(epochs), sum(record["seconds"] for record in epochs))
     _write(run, evaluated, {"num_epochs": found.num_epochs, "seconds": found.seconds})
     # Three quarters of the folder's size, and nothing goes on from here.
-    (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for folder in folders:
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return found
 
 

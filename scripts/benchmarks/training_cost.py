@@ -31,6 +31,8 @@ SETTINGS = {
     "max_epochs": 2,
     "validation_cases": 100,
     "followers": 0,
+    "members": 1,
+    "rerank": "false",
     "device": "cpu",
 }
 """Of every point; rules, which cost seconds, are left out."""

@@ -34,7 +34,7 @@ from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, read_history
 
 PEER_SCRIPT = Path(__file__).parent / "peers" / "rectools_sasrec.py"
-PLAIN = {"temporal": "none", "attributes": "none", "followers": 0}
+PLAIN = {"temporal": "none", "attributes": "none", "followers": 0, "members": 1, "rerank": False}
 """What the peer has not, switched off."""
 PEER_LOSSES = {"cross_entropy": "softmax", "sampled_softmax": "sampled_softmax", "gbce": "gBCE", "bce": "BCE"}
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
