@@ -96,8 +96,9 @@ class FusedModel(nn.Module):
         if self.share:
             parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
         if self.reranker is not None:
-            rules = RuleTable(self.items_VN.numpy(), self.weights_VN.numpy())
-            parts["without_reranker"] = FusedModel(self.attention, rules, self.share)
+            rules = RuleTable(self.items_VN.cpu().numpy(), self.weights_VN.cpu().numpy())
+            mixture = FusedModel(self.attention, rules, self.share)
+            parts["without_reranker"] = mixture.to(self.items_VN.device)
         return parts
 
     @property
