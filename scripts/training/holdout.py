@@ -14,8 +14,9 @@ EVENTS_LEFT = 2
 def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Cases]:
     """The interactions without some users' newest events, and these as cases, each with all before it as its history.
 
-    At most `CASES` and `SHARE` of all events. Where users are many, one event each of some drawn by seed; where they
-    are few, the same number of newest events of each, or as many as leave `EVENTS_LEFT`.
+    `CASES` or `SHARE` of all events, whichever is less. Where users are many, one event each of some drawn by seed;
+    where they are few, the same number of newest events of each (rounded up, so that it may be more than the share in
+    all), or as many as leave `EVENTS_LEFT`.
     """
     lengths = interactions.lengths
     able = np.flatnonzero(lengths > EVENTS_LEFT)

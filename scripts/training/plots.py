@@ -19,7 +19,7 @@ from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
 SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
-"""One for each scorer but the model: what is left without its stages, two at most, and four baselines."""
+"""One for each scorer but the model: what is left without its stages, three at most, and four baselines."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",

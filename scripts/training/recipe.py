@@ -14,7 +14,7 @@ FULL_CATALOGUE_LIMIT = 20_000
 work."""
 RARE_ITEMS = 30
 """Events per item below which a head of two layers learns too much by heart: Beauty (9) does better with one layer,
-MovieLens 100K (58) with two. There the mean of two models is worth the second training as well."""
+MovieLens 100K (58) with two. Below it the mean of two models is worth the second training as well."""
 RULES_LIMIT = 100_000
 """Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
 STEPS_PER_POSITION = 2_000
