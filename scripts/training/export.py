@@ -242,7 +242,7 @@ def _metrics(run: Run) -> Metrics | None:
 
 
 def _calibration(run: Run) -> Calibration | None:
-    """What evaluate fitted with the run's best weights; a refit takes it over, as it does the metrics."""
+    """What evaluate fitted with the run's best weights; a refit or a smaller graph takes it over, like the metrics."""
     path = run.folder / EVALUATION_FILE
     found = orjson.loads(path.read_bytes()).get("calibration") if path.is_file() else None
     return None if found is None else Calibration(**{name: found[name] for name in Calibration.model_fields})

@@ -21,7 +21,8 @@ STEPS_PER_POSITION = 2_000
 """Steps to learn from for each position that the model reads: MovieLens 100K does better with 50 positions than with
 100."""
 STEPS_BUDGET = 30_000_000
-"""Steps from item to item that a training may take in all: tens of minutes on two cores, hours are left to --config."""
+"""Steps from item to item that the training of one model may take: tens of minutes on two cores, hours are left to
+--config."""
 
 
 @dataclass(frozen=True)
@@ -123,5 +124,5 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "rerank": f"{statistics.num_items:,} items: the best of them are found without an index; validation decides"
         if statistics.num_items <= RULES_LIMIT
         else f"more than {RULES_LIMIT:,} items need an index, which finds the best without it",
-        "max_epochs": f"at most {STEPS_BUDGET:,} steps in all",
+        "max_epochs": f"at most {STEPS_BUDGET:,} steps in all, of each model",
     }
