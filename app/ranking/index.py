@@ -58,7 +58,8 @@ class ItemIndex:
         while True:
             parameters = self._faiss.SearchParametersIVF(nprobe=min(probes, self.num_lists))
             _, items_BN = self._index.search(states_BD, n, params=parameters)
-            if items_BN[:, -1].min() > 0:  # places without an item hold −1, and they are the last ones
+            # Places without an item hold −1, and they are the last ones.
+            if items_BN[:, -1].min() > 0 or probes >= self.num_lists:
                 return items_BN
             probes *= 2
 

@@ -105,11 +105,11 @@ class LiveRules:
         live = self._models.live
         ranker = _with_rules(live)
         if live is None or ranker is None:
-            self._live = self._made = None
+            self._live = self._made = self._applied = None
             return False
         if live is not self._live:
             exported_ms = round(datetime.fromisoformat(live.manifest.created_at).timestamp() * 1000)
-            self._live, self._made, self._rules = live, None, NewRules()
+            self._live, self._made, self._applied, self._rules = live, None, None, NewRules()
             self._positions = [f"{exported_ms}-0"] * self._event_log.num_shards
         is_behind = False
         num_added = 0
