@@ -26,7 +26,7 @@ NUM_USERS, NUM_ITEMS, LENGTH = 1000, 300, 16
 METRIC = "ndcg@10"
 EXPLANATION = (
     "Test events, one a user, by their type; NDCG@10. The generated set leaves three items possible after every "
-    "history, one of each type (`scripts/training/synthetic.py`): who does not know the type reaches .71 at best."
+    "history, one of each type (`scripts/training/synthetic.py`): who does not know the type reaches .71 on average."
 )
 
 

@@ -118,7 +118,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "head": f"{statistics.events_per_item:.1f} events per item: one layer below {RARE_ITEMS}, two from there on",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
         "followers": f"rules for {statistics.num_items:,} items; validation decides their share",
-        "members": "rare items: what one model knows of them is half chance"
+        "members": "rare items: the mean of two models ranked them better where it was tried"
         if is_sparse and is_small
         else "one model: a second costs as much again",
         "rerank": f"{statistics.num_items:,} items: the best of them are found without an index; validation decides"
