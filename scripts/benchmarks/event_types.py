@@ -8,19 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.benchmarks.experiments import TrainingProgress
+from scripts.benchmarks.experiments import TrainingProgress, train_once
 from scripts.benchmarks.pages import machine, markdown_table, share, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import TrainingConfig, parse_assignments
-from scripts.training.evaluation import evaluate
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import DataError, PreparedData
 from scripts.training.recipe import choose_recipe, count
-from scripts.training.run_folder import RunConfig, load_run, start_run
-from scripts.training.scorer import ModelScorer
+from scripts.training.run_folder import load_run
+from scripts.training.scorer import ModelScorer, evaluate_at_10
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
-from scripts.training.tracking import Nothing
-from scripts.training.trainer import train
 
 NUM_USERS, NUM_ITEMS, LENGTH = 1000, 300, 16
 METRIC = "ndcg@10"
@@ -50,11 +47,12 @@ def target_types(data: PreparedData) -> NDArray[np.uint8]:
 def measure_heads(
     data: PreparedData, config: TrainingConfig, output: Path, progress: TrainingProgress
 ) -> dict[str, NDArray[np.float64]]:
-    """Name of a row → NDCG@10 of each test case; `output` takes two run folders."""
+    """Name of a row → NDCG@10 of each test case; `output` takes the two run folders."""
     types = target_types(data)
     names = {declared.index: name for name, declared in data.event_types.items() if declared.index in types}
-    without = _trained(data, config.with_values({"event_types": False}), output / "without", progress)
-    heads = _trained(data, config.with_values({"event_types": True}), output / "heads", progress)
+    without, heads = (
+        _trained(data, config.with_values({"event_types": each}), output, progress) for each in (False, True)
+    )
     rows = {"types not read": _ndcg(without, data), "head of any type": _ndcg(heads, data)}
     rows |= {f"head of {name}": _ndcg(heads, data, index) for index, name in names.items()}
     own = [rows[f"head of {name}"] for name in names.values()]
@@ -77,24 +75,14 @@ def heads_table(data: PreparedData, rows: Mapping[str, NDArray[np.float64]]) -> 
     )
 
 
-def _trained(data: PreparedData, config: TrainingConfig, run: Path, progress: TrainingProgress) -> FusedModel:
-    start_run(run, RunConfig(config, str(data.folder), data.fingerprint, data.num_items, {}), resume=False)
-    with progress(f"{data.name}, {run.name}: epoch", data.train, config.max_epochs) as observer:
-        train(data, config, run, observer=observer, start_tracker=Nothing)
-    return load_run(run).model
+def _trained(data: PreparedData, config: TrainingConfig, output: Path, progress: TrainingProgress) -> FusedModel:
+    label = f"{data.name}, {'heads' if config.event_types else 'without'}: epoch"
+    return load_run(train_once(data, config, output, label=label, progress=progress)).model
 
 
 def _ndcg(model: FusedModel, data: PreparedData, target_type: int = 0) -> NDArray[np.float64]:
-    result = evaluate(
-        ModelScorer(model, target_type),
-        data.cases("test"),
-        num_items=data.num_items,
-        item_counts=data.train.item_counts(data.num_items),
-        exclude_seen=data.exclude_seen,
-        cutoffs=(10,),
-        with_coverage=False,
-    )
-    return result.values(METRIC)
+    scorer = ModelScorer(model, target_type)
+    return evaluate_at_10(scorer, data, data.cases("test"), with_coverage=False).values(METRIC)
 
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -25,7 +25,7 @@ from scripts.training.baselines import fit_baselines
 from scripts.training.cleaning import CleaningRules, Columns
 from scripts.training.config import TrainingConfig
 from scripts.training.datasets import DATASETS, Source, fetch, read_items, read_table
-from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
+from scripts.training.evaluation import Scorer
 from scripts.training.interactions import PREPARED_FILE, Cases, DataError, Interactions, PreparedData
 from scripts.training.preparation import PreparationConfig, prepare
 from scripts.training.run_folder import (
@@ -40,6 +40,7 @@ from scripts.training.run_folder import (
     start_run,
     write_atomically,
 )
+from scripts.training.scorer import evaluate_at_10
 from scripts.training.trainer import Observer, train
 
 MEASURED_FILE = "measured.json"
@@ -249,14 +250,7 @@ def _digits(config: TrainingConfig) -> str:
 
 
 def _evaluated(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:
-    result: EvaluationResult = evaluate(
-        scorer,
-        cases,
-        num_items=data.num_items,
-        item_counts=data.train.item_counts(data.num_items),
-        exclude_seen=data.exclude_seen,
-        cutoffs=(10,),
-    )
+    result = evaluate_at_10(scorer, data, cases)
     by_popularity = {group.name: group.metrics.get("ndcg@10", 0.0) for group in result.by_popularity}
     return Evaluated(result.metrics, by_popularity, result.ranks)
 

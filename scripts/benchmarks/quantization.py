@@ -19,7 +19,7 @@ import torch
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.benchmarks.pages import machine, markdown_table, share, write_section
-from scripts.training.evaluation import EvaluationResult, evaluate, paired_bootstrap_interval
+from scripts.training.evaluation import EvaluationResult, paired_bootstrap_interval
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import export_graph, random_history, ranker_of
 from scripts.training.interactions import PreparedData
@@ -27,7 +27,7 @@ from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.quantization import quantize_graph
 from scripts.training.run_folder import Run, load_run
-from scripts.training.scorer import RankerScorer
+from scripts.training.scorer import RankerScorer, evaluate_at_10
 from scripts.training.smaller import Smaller, histories_to_prune_by, pruned
 
 VARIANTS = {
@@ -89,15 +89,7 @@ def accuracy(variants: Mapping[str, Variant], data: PreparedData) -> dict[str, E
     cases = data.cases("test")
     best = 10 + int(cases.histories.lengths.max())
     return {
-        name: evaluate(
-            RankerScorer(variant.ranker, best=best),
-            cases,
-            num_items=data.num_items,
-            item_counts=data.train.item_counts(data.num_items),
-            exclude_seen=data.exclude_seen,
-            cutoffs=(10,),
-            with_coverage=False,
-        )
+        name: evaluate_at_10(RankerScorer(variant.ranker, best=best), data, cases, with_coverage=False)
         for name, variant in variants.items()
     }
 

@@ -28,10 +28,10 @@ from scripts.benchmarks.experiments import benchmark_data, leave_one_out
 from scripts.benchmarks.pages import machine, markdown_table, share, write_section
 from scripts.benchmarks.processes import measured
 from scripts.training.config import TrainingConfig, config_toml, parse_assignments
-from scripts.training.evaluation import evaluate
 from scripts.training.interactions import Cases, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, read_history
+from scripts.training.scorer import metrics_at_10
 
 PEER_SCRIPT = Path(__file__).parent / "peers" / "rectools_sasrec.py"
 PLAIN = {"temporal": "none", "attributes": "none", "followers": 0, "members": 1, "rerank": False}
@@ -174,16 +174,7 @@ def measure_peer(
 def _ndcg(data: PreparedData, cases: Cases, vectors: Path) -> float:
     with np.load(vectors) as arrays:
         scorer = VectorScorer(cases, arrays["states"], arrays["item_vectors"], arrays["is_known"])
-    result = evaluate(
-        scorer,
-        cases,
-        num_items=data.num_items,
-        item_counts=data.train.item_counts(data.num_items),
-        exclude_seen=data.exclude_seen,
-        cutoffs=(10,),
-        with_coverage=False,
-    )
-    return result.metrics[WATCHED_METRIC]
+    return metrics_at_10(scorer, data, cases)[WATCHED_METRIC]
 
 
 def speed_table(name: str, segue: Course, peer: Course, peer_name: str) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from app.ranking.ranker import ItemSequence
 from app.ranking.rerank import popularity_discount
-from scripts.training.evaluation import Scorer, evaluate
+from scripts.training.evaluation import Scorer
 from scripts.training.interactions import Cases, PreparedData
+from scripts.training.scorer import evaluate_at_10
 
 STRENGTHS = tuple(round(0.05 * step, 2) for step in range(21))
 
@@ -58,14 +59,7 @@ def choose_discount(scorer: Scorer, data: PreparedData, cases: Cases, budget: fl
 
 def _trade(scorer: Scorer, data: PreparedData, cases: Cases, strength: float) -> Trade:
     item_counts = data.train.item_counts(data.num_items)
-    result = evaluate(
-        Discounted(scorer, item_counts, strength),
-        cases,
-        num_items=data.num_items,
-        item_counts=item_counts,
-        exclude_seen=data.exclude_seen,
-        cutoffs=(10,),
-    )
+    result = evaluate_at_10(Discounted(scorer, item_counts, strength), data, cases)
     tail = next(group for group in result.by_popularity if group.name == "tail")
     return Trade(
         strength,

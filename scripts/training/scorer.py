@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from app.ranking.ranker import ItemSequence, Ranker
-from scripts.training.evaluation import Scorer, evaluate
+from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
 from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import Context, NextItemModel
 from scripts.training.model_config import ContextInput, ModelConfig
@@ -63,16 +63,20 @@ def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str
 
 def metrics_at_10(scorer: Scorer, data: PreparedData, cases: Cases) -> dict[str, float]:
     """Without coverage."""
-    result = evaluate(
+    return evaluate_at_10(scorer, data, cases, with_coverage=False).metrics
+
+
+def evaluate_at_10(scorer: Scorer, data: PreparedData, cases: Cases, *, with_coverage: bool = True) -> EvaluationResult:
+    """See `evaluate`: what a scorer that has learnt from `data.train` reaches in the first ten, as the data say."""
+    return evaluate(
         scorer,
         cases,
         num_items=data.num_items,
         item_counts=data.train.item_counts(data.num_items),
         exclude_seen=data.exclude_seen,
         cutoffs=(10,),
-        with_coverage=False,
+        with_coverage=with_coverage,
     )
-    return result.metrics
 
 
 def context_of(histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device | None = None) -> Context:
