@@ -42,13 +42,14 @@ class RuleTensors(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    """What the parts say about each item, (B, V): log p of attention, shares of the rules from all items read and from
-    the newest alone, log p of the mixture."""
+    """What the parts say about each item, (B, V): log p of attention, shares of the rules, log p of the mixture; and
+    what follows the newest R items with which weights, (B, X), those of the newest item first."""
 
     attention_BV: Tensor
     rules_BV: Tensor
-    newest_BV: Tensor
     mixed_BV: Tensor
+    followers_BX: Tensor
+    weights_BX: Tensor
 
 
 class FusedModel(nn.Module):
@@ -125,9 +126,11 @@ class FusedModel(nn.Module):
         if rules is None:
             return logits_BV
         attention_BV = logits_BV - self._log_normaliser(logits_BV)
-        rules_BV, newest_BV = self._rule_shares(logits_BV, *self._followers(items_BL, rules))
+        followers_BX, weights_BX = self._followers(items_BL, rules)
+        rules_BV = _rule_shares(logits_BV, followers_BX, weights_BX)
         mixed_BV = torch.logaddexp(attention_BV + math.log(1 - self.share), torch.log(self.share * rules_BV))
-        return self._reranked(_Evidence(attention_BV, rules_BV, newest_BV, mixed_BV), items_BL, rules)
+        evidence = _Evidence(attention_BV, rules_BV, mixed_BV, followers_BX, weights_BX)
+        return self._reranked(evidence, items_BL, rules)
 
     def fused_scores(
         self, states_BD: Tensor, items_BL: Tensor, item_vectors_VD: Tensor, rules: RuleTensors | None
@@ -153,24 +156,13 @@ class FusedModel(nn.Module):
         logits_BV = self.attention.scores(states_BD, item_vectors_VD)
         attention_BV = logits_BV - self._log_normaliser(logits_BV)
         followers_BX, weights_BX = self._followers(items_BL, rules)
-        rules_BV, newest_BV = self._rule_shares(logits_BV, followers_BX, weights_BX)
+        rules_BV = _rule_shares(logits_BV, followers_BX, weights_BX)
         # One item may follow several of the history: its share is summed before it is gathered.
         odds_BX = rules_BV.gather(1, followers_BX) * (self.share / (1 - self.share))
         # Where there is no follower, both terms are 0 and the padding keeps its −inf.
         mixed_BX = torch.log(attention_BV.gather(1, followers_BX).exp() + odds_BX)
         mixed_BV = attention_BV.scatter(1, followers_BX, mixed_BX) + math.log(1 - self.share)
-        return _Evidence(attention_BV, rules_BV, newest_BV, mixed_BV)
-
-    def _rule_shares(self, logits_BV: Tensor, followers_BX: Tensor, weights_BX: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, V) twice, rows that sum to 1, or to 0 without rules: from all items read, and from the newest alone."""
-        num_rules = weights_BX.shape[1] // RULES_READ
-        both = []
-        for width in (weights_BX.shape[1], num_rules):
-            named_BX, weight_BX = followers_BX[:, :width], weights_BX[:, :width]
-            # Not + ε: the exporter drops a small addend. A history without rules keeps the order of its attention.
-            share_BX = weight_BX / weight_BX.sum(dim=1, keepdim=True).clamp(min=1e-6)
-            both.append(torch.zeros_like(logits_BV).scatter_add(1, named_BX, share_BX))
-        return both[0], both[1]
+        return _Evidence(attention_BV, rules_BV, mixed_BV, followers_BX, weights_BX)
 
     def _reranked(self, evidence: _Evidence, items_BL: Tensor, rules: RuleTensors) -> Tensor:
         if self.reranker is None or rules.statistics_VS is None:
@@ -189,6 +181,8 @@ class FusedModel(nn.Module):
         if excludes_seen:
             scores_BV = scores_BV.scatter(1, items_BL, -math.inf)
         scores_BC, items_BC = torch.topk(scores_BV, min(CANDIDATES, self.config.num_items), dim=1)
+        of_newest = evidence.weights_BX.shape[1] // RULES_READ
+        newest_BV = _rule_shares(scores_BV, evidence.followers_BX[:, :of_newest], evidence.weights_BX[:, :of_newest])
         last_B1 = ((items_BL != 0).sum(dim=1, keepdim=True) - 1).clamp(min=0)
         # Items behind the statistics were added since: they have no events.
         known_BC, newest_B1 = (
@@ -202,7 +196,7 @@ class FusedModel(nn.Module):
         of_candidates = [
             attention_BC,
             share(evidence.rules_BV),
-            share(evidence.newest_BV),
+            share(newest_BV),
             scores_BC.clamp(min=LOWEST_LOGARITHM),
             *statistics_VS[known_BC].unbind(dim=2),
         ]
@@ -236,3 +230,10 @@ class FusedModel(nn.Module):
         largest = min(NORMALISER_ITEMS, self.config.num_items)
         values_BX = torch.topk(logits_BV, largest, dim=1).values
         return torch.logsumexp(values_BX, dim=1, keepdim=True)
+
+
+def _rule_shares(like_BV: Tensor, followers_BX: Tensor, weights_BX: Tensor) -> Tensor:
+    """(B, V), of the size and type of `like_BV`: the weights by item, rows that sum to 1, or to 0 without rules."""
+    # Not + ε: the exporter drops a small addend. A history without rules keeps the order of its attention.
+    shares_BX = weights_BX / weights_BX.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return torch.zeros_like(like_BV).scatter_add(1, followers_BX, shares_BX)

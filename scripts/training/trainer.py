@@ -102,19 +102,7 @@ def train(
 
     inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank and config.followers else None
     interactions = inner.left if inner else data.train
-    for member in reversed(range(1, config.members + 1)):
-        observer.on_member(member, config.members)
-        outcome = _epochs(
-            data,
-            interactions,
-            _of_member(config, member),
-            member_folder(run, member),
-            BEST_FILE,
-            measure,
-            observer,
-            start_tracker,
-            processes,
-        )
+    outcome = _members(data, interactions, config, run, BEST_FILE, measure, observer, start_tracker, processes)
     if not processes.is_first:
         return outcome
     attention = read_attention(run, BEST_FILE, config, data.num_items)
@@ -147,19 +135,9 @@ def refit(
     """
     config = config.with_values({"max_epochs": num_epochs})
     folder = run / REFIT_FOLDER
-    for member in reversed(range(1, config.members + 1)):
-        observer.on_member(member, config.members)
-        outcome = _epochs(
-            data,
-            data.everything,
-            _of_member(config, member),
-            member_folder(folder, member),
-            REFIT_WEIGHTS_FILE,
-            None,
-            observer,
-            start_tracker,
-            processes,
-        )
+    outcome = _members(
+        data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker, processes
+    )
     if not processes.is_first:
         return outcome
     measured = read_fusion(run, read_attention(run, BEST_FILE, config, data.num_items))
@@ -168,9 +146,27 @@ def refit(
     return outcome
 
 
-def _of_member(config: TrainingConfig, member: int) -> TrainingConfig:
-    """The first has the seed of the configuration, the others seeds that no other run is likely to have."""
-    return config.with_values({"seed": config.seed + SEED_STEP * (member - 1)})
+def _members(
+    data: PreparedData,
+    interactions: Interactions,
+    config: TrainingConfig,
+    folder: Path,
+    weights_file: str,
+    measure: Callable[[SequenceModel], dict[str, float]] | None,
+    observer: Observer,
+    start_tracker: StartTracker,
+    processes: Processes,
+) -> Outcome:
+    """`_epochs` of every member, the first, whose outcome it is, last.
+
+    The first has the seed of the configuration, the others seeds that no other run is likely to have.
+    """
+    for member in reversed(range(1, config.members + 1)):
+        observer.on_member(member, config.members)
+        own = config.with_values({"seed": config.seed + SEED_STEP * (member - 1)})
+        of_member = member_folder(folder, member)
+        outcome = _epochs(data, interactions, own, of_member, weights_file, measure, observer, start_tracker, processes)
+    return outcome
 
 
 def _epochs(
