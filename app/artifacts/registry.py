@@ -29,6 +29,7 @@ from app.artifacts.manifest import (
 )
 from app.artifacts.tables import AttributeVectors, read_attribute_vectors, read_tables
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
+from app.background import BackgroundTask
 from app.errors import ArtifactError, DeviceUnavailable
 from app.ranking.approximate import ApproximateRanker, RankingChoice
 from app.ranking.exact import Device, ExactRanker
@@ -160,7 +161,7 @@ def _approximate(exact: ExactRanker, index_file: Path | None) -> ApproximateRank
             raise ValueError("its graph holds the item vectors itself (format 1); export the version again")
         index = ItemIndex.build(vectors_VD) if index_file is None else ItemIndex.read(index_file)
         return ApproximateRanker(exact, index)
-    except Exception as error:  # faiss has no exceptions of its own
+    except Exception as error:  # whatever faiss makes of a damaged file: it promises no type
         raise ArtifactError(f"the version cannot be ranked approximately: {error}") from error
 
 
@@ -213,7 +214,7 @@ class ModelRegistry:
         self._live: LiveModel | None = None
         self._problem: str | None = None
         self._failed: tuple[object, float] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher = BackgroundTask()
 
     @property
     def live(self) -> LiveModel | None:
@@ -244,12 +245,10 @@ class ModelRegistry:
             DeviceUnavailable: the runtime lacks the configured device.
         """
         await self.refresh()
-        self._watcher = asyncio.create_task(self._watch(), name="model-registry")
+        self._watcher.start(self._watch(), "model-registry")
 
     async def stop(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._watcher.stop()
 
     async def refresh(self) -> None:
         """Look at `CURRENT` once and load the version that it names unless it is live already."""

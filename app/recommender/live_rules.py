@@ -15,16 +15,17 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
+from app.background import BackgroundTask
 from app.errors import StoreUnavailable
 from app.ranking.approximate import ApproximateRanker
 from app.ranking.exact import ExactRanker
 from app.ranking.rules import KnownRules, NewRules, Tables
 from app.recommender.sequences import enters_sequence
+from app.recommender.sources import Catalogues, Histories, Models
 from app.state.catalogue import CatalogueView
 from app.state.event_log import LogEntry
-from app.state.history import HistoryEvent, Owner
+from app.state.history import Owner
 
 REFRESH_SECONDS = 5.0
 BEHIND_SECONDS = 0.5
@@ -44,22 +45,6 @@ class Log(Protocol):
     def num_shards(self) -> int: ...
 
     async def read(self, shard: int, after: str, upto: str, count: int) -> list[LogEntry]: ...
-
-
-class Histories(Protocol):
-    async def read(self, owner: Owner) -> Sequence[HistoryEvent]: ...
-
-
-class Models(Protocol):
-    @property
-    def live(self) -> LiveModel | None: ...
-
-    @property
-    def event_types(self) -> Mapping[str, EventType]: ...
-
-
-class Catalogues(Protocol):
-    def view(self, model: LiveModel | None) -> CatalogueView: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +68,7 @@ class LiveRules:
         self._positions: list[str] = []
         self._made: _Made | None = None
         self._applied: tuple[LiveModel, _Made, LiveModel] | None = None
-        self._follower: asyncio.Task[None] | None = None
+        self._follower = BackgroundTask()
 
     def applied(self, model: LiveModel, view: CatalogueView) -> LiveModel:
         """A model that has a row for every item of the view, with the rules as they are now."""
@@ -155,15 +140,13 @@ class LiveRules:
         return num_added
 
     async def __aenter__(self) -> "LiveRules":
-        self._follower = asyncio.create_task(self._follow(), name="live-rules")
+        self._follower.start(self._follow(), "live-rules")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
+        await self._follower.stop()
 
     async def _follow(self) -> None:
         while True:

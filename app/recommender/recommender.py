@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from app.artifacts.manifest import EventType
 from app.artifacts.registry import LiveModel
 from app.errors import RequestError, StoreUnavailable
 from app.ranking.batching import MAX_ITEMS_INLINE, MAX_SCORES, Batcher
@@ -26,33 +25,10 @@ from app.recommender.ranked import (
     with_probabilities,
 )
 from app.recommender.requests import Question, RankedItem, RankedList, Reason, Recommendation, RecommendationRequest
+from app.recommender.sources import Catalogues, Histories, Models
 from app.state.catalogue import CatalogueView
 from app.state.event_log import ServedRecord
-from app.state.history import HistoryEvent, Owner
-
-
-class Histories(Protocol):
-    """Where sequences live."""
-
-    async def read(self, owner: Owner) -> Sequence[HistoryEvent]:
-        """Oldest first. Raises StoreUnavailable."""
-        ...
-
-
-class Models(Protocol):
-    """Which model is live, and which event types are in force whether or not one is."""
-
-    @property
-    def live(self) -> LiveModel | None: ...
-
-    @property
-    def event_types(self) -> Mapping[str, EventType]: ...
-
-
-class Catalogues(Protocol):
-    """Which items there are now."""
-
-    def view(self, model: LiveModel | None) -> CatalogueView: ...
+from app.state.history import Owner
 
 
 class PopularItems(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from app.background import BackgroundTask
 from app.errors import CatalogueFull, StoreUnavailable
 from app.state.connection import Store
 from app.state.items.fields import FieldKinds
@@ -55,7 +56,7 @@ class Catalogue:
         self._ahead: dict[str, Change] = {}
         """Changes beyond it that are in the copy too: this worker's own, until the log comes to them."""
         self._complete = False
-        self._follower: asyncio.Task[None] | None = None
+        self._follower = BackgroundTask()
 
     @property
     def complete(self) -> bool:
@@ -166,15 +167,13 @@ class Catalogue:
             await self.refresh()
         except StoreUnavailable:
             _log.warning("items_not_read")
-        self._follower = asyncio.create_task(self._follow(), name="catalogue")
+        self._follower.start(self._follow(), "catalogue")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
+        await self._follower.stop()
 
     async def _follow(self) -> None:
         while True:

@@ -1,0 +1,21 @@
+"""Work that goes on beside a worker's requests."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+class BackgroundTask:
+    """One task from `start` to `stop`, which cancels it wherever it is; one not started can be stopped as well."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._task = asyncio.create_task(work, name=name)
+
+    async def stop(self) -> None:
+        """Returns when it has ended; how it ended is nobody's business any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
