@@ -57,10 +57,16 @@ def router(recommender: Recommends, paging: GivesPages, scenarios: Scenarios, te
         found = answer_body(answer)
         if body.cursor is not None or body.paginate:
             found["next_cursor"] = answer.next_cursor
-        headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
-        return Response(orjson.dumps(found), headers=headers, media_type=JSON)
+        return respond(found)
 
     return routes
+
+
+def respond(found: dict[str, Any]) -> Response:
+    """With the version that answered as a header too, for whoever does not read bodies."""
+    version = found["model_version"]
+    headers = {"X-Model-Version": version} if version is not None else None
+    return Response(orjson.dumps(found), headers=headers, media_type=JSON)
 
 
 def count(answer: Recommendation, telemetry: Telemetry) -> None:

@@ -2,14 +2,13 @@
 
 from typing import Protocol
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.direct import DirectRoute
 from app.api.openapi import body_of, problems, reference
-from app.api.recommend import answer_body, count, ranking_request
+from app.api.recommend import answer_body, count, ranking_request, respond
 from app.api.scenarios import Scenarios
 from app.api.schemas.recommend import SimilarAnswer, SimilarBody
 from app.api.security import JSON, read_body
@@ -40,8 +39,7 @@ def router(recommender: FindsSimilar, scenarios: Scenarios, telemetry: Telemetry
         count(answer, telemetry)
         found = answer_body(answer)
         del found["history_length"]
-        headers = {"X-Model-Version": answer.model_version} if answer.model_version is not None else None
-        return Response(orjson.dumps(found), headers=headers, media_type=JSON)
+        return respond(found)
 
     return routes
 

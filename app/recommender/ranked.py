@@ -60,8 +60,10 @@ def listed_by_model(plan: Plan, ranking: Ranking) -> RankedList:
     ranker = plan.live.ranker
     known = [index for index in plan.pins.values() if index <= ranker.num_items]
     scores_C = ranker.score([plan.sequence], np.array(known, dtype=np.int64))[0] if known else np.empty(0, np.float32)
-    if plan.discount is not None:
-        scores_C = scores_C + plan.discount[known]
+    # Without pins nothing is scored, and no row as wide as the catalogue need be made.
+    discount_V = plan.discount if known else None
+    if discount_V is not None:
+        scores_C = scores_C + discount_V[known]
     score_of = dict(zip(known, map(float, scores_C), strict=True))
     return _listed(plan, plan.strategy, ranking, lambda index: score_of.get(index, np.nan))
 
