@@ -37,6 +37,15 @@ class AttributeVectors:
         return vector_D / np.float32(length) if self.has_unit_length and length > 0 else vector_D
 
 
+def added_vector(
+    attributes: Mapping[str, Any], vectors: AttributeVectors | None, mean_D: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """float32 (D,): the row of an item that training never saw: of its attributes' values, or the mean of all items
+    where the model knows none of them."""
+    vector_D = vectors.item_vector(attributes) if vectors is not None else mean_D
+    return vector_D if vector_D.any() else mean_D
+
+
 def read_tables(folder: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
     """The tables that the graph takes as inputs.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.artifacts.registry import LiveModel
+from app.artifacts.tables import added_vector
 from app.ranking.approximate import ApproximateRanker
 from app.ranking.exact import ExactRanker
 from app.state.catalogue import CatalogueView
@@ -101,6 +102,4 @@ class _AddedRows:
         return changed
 
     def _vector(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
-        vectors = self.live.attribute_vectors
-        vector_D = vectors.item_vector(attributes) if vectors is not None else self._mean_D
-        return vector_D if vector_D.any() else self._mean_D
+        return added_vector(attributes, self.live.attribute_vectors, self._mean_D)

@@ -9,7 +9,7 @@ Shapes: V items of the model with padding, C held-out items.
 
 import argparse
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from app.artifacts.tables import AttributeVectors
+from app.artifacts.tables import AttributeVectors, added_vector
 from scripts.benchmarks.accuracy import add_experiment_arguments
 from scripts.benchmarks.experiments import BENCHMARK_RULES, TrainingProgress, benchmark_source, train_once
 from scripts.benchmarks.pages import machine, markdown_table, share, write_section
@@ -107,6 +107,18 @@ def hold_out(source: Source, name: str, folder: Path) -> HeldOut:
     return HeldOut(data, held_out, attributes, histories, np.array(targets, dtype=np.int64))
 
 
+def added_vectors(model: FusedModel, data: PreparedData, attributes: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    """float32 (len(attributes), D): the rows that the service gives to items with these attributes, which are not among
+    those that the model has learnt from `data`."""
+    vectors = None
+    by_value_AD = model.attention.attribute_vectors()
+    if by_value_AD is not None:
+        is_unit = model.config.similarity == "cosine"
+        vectors = AttributeVectors(learn_attribute_values(data.attributes), by_value_AD.detach().numpy(), is_unit)
+    mean_D = model.item_vectors().detach()[1:].mean(dim=0).numpy()
+    return torch.from_numpy(np.array([added_vector(each, vectors, mean_D) for each in attributes]))
+
+
 def rank_held_out(cold: HeldOut, model: FusedModel) -> Ranks:
     """Rank each case's held-out item as the service would.
 
@@ -114,18 +126,10 @@ def rank_held_out(cold: HeldOut, model: FusedModel) -> Ranks:
         DataError: the model has learnt nothing about attributes.
     """
     with torch.inference_mode():
-        by_value_AD = model.attention.attribute_vectors()
-        if by_value_AD is None:
+        if model.attention.attribute_vectors() is None:
             raise DataError("this model adds no attributes to its item vectors")
-        vectors = AttributeVectors(
-            learn_attribute_values(cold.data.attributes),
-            by_value_AD.numpy(),
-            has_unit_length=model.config.similarity == "cosine",
-        )
         known_VD = model.item_vectors()
-        mean_D = known_VD[1:].mean(dim=0)
-        rows = [torch.from_numpy(vectors.item_vector(attributes)) for attributes in cold.attributes]
-        table = torch.cat([known_VD, torch.stack([row if row.any() else mean_D for row in rows])])
+        table = torch.cat([known_VD, added_vectors(model, cold.data, cold.attributes)])
         among: list[torch.Tensor] = []
         ranks: list[torch.Tensor] = []
         num_places = 0

@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.artifacts.tables import AttributeVectors
 from app.ranking.rules import KnownRules, NewRules
 from scripts.benchmarks.accuracy import add_experiment_arguments
+from scripts.benchmarks.cold_items import added_vectors
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.experiments import SHOP_RULES, TrainingProgress, benchmark_data, train_once
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
-from scripts.training.attributes import learn_attribute_values
 from scripts.training.config import parse_assignments
 from scripts.training.evaluation import bootstrap_interval
 from scripts.training.fusion import FusedModel, RuleTensors
@@ -87,17 +86,9 @@ def _as_served(data: PreparedData, model: FusedModel, counts_V: NDArray[np.int64
     """(V, D): the model's vectors; those of items without an event in training as `app.recommender.cold_items` has
     them."""
     vectors_VD = model.item_vectors().detach().clone()
-    mean_D = vectors_VD[1:].mean(dim=0)
-    by_value_AD = model.attention.attribute_vectors()
     new = np.flatnonzero(counts_V[1:] == 0) + 1
-    vectors_VD[new] = mean_D
-    if by_value_AD is not None:
-        unit = model.config.similarity == "cosine"
-        of_values = AttributeVectors(learn_attribute_values(data.attributes), by_value_AD.detach().numpy(), unit)
-        for item in new.tolist():
-            vector_D = of_values.item_vector(data.attributes[item - 1])
-            if vector_D.any():
-                vectors_VD[item] = torch.from_numpy(vector_D)
+    if len(new):
+        vectors_VD[new] = added_vectors(model, data, [data.attributes[item - 1] for item in new.tolist()])
     return vectors_VD
 
 
