@@ -36,9 +36,10 @@ def _run(options: argparse.Namespace) -> None:
         bench = Bench(Path(folder), options.seconds)
         for name in options.only:
             title, measure = GROUPS[name]
-            print(f"{title}\n{conditions(options.seconds)}", flush=True)
+            began = conditions(options.seconds)
+            print(f"{title}\n{began}", flush=True)
             rows = list(_printed(measure(bench)))
-            write_section(options.page, name, f"{conditions(options.seconds)}\n\n{table(rows)}")
+            write_section(options.page, name, f"{began}\n\n{table(rows)}")
     print(options.page)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,9 +73,7 @@ def recommend_bodies(**fields: object) -> list[bytes]:
 
 
 def recommend_calls(**fields: object) -> Iterator[Call]:
-    while True:
-        for body in recommend_bodies(**fields):
-            yield Call(RECOMMEND, "/recommend", body)
+    return cycle([Call(RECOMMEND, "/recommend", body) for body in recommend_bodies(**fields)])
 
 
 def small_catalogue(bench: Bench) -> Iterator[Row]:
