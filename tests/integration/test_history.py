@@ -210,7 +210,7 @@ async def test_full_history_stays_compact_and_a_lowered_cap_holds_at_once(redis:
     history = make_history(redis, cap=256)  # as many entries as the compact form may have
     for start in range(0, 600, 100):
         await history.append([click(f"i{n:09}", n) for n in range(start, start + 100)])
-    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]
+    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]  # redis-py
     lowered = make_history(redis, cap=10)
     assert len(await lowered.read(USER)) == 10
     await lowered.append([click("new", 1000)])
@@ -310,7 +310,7 @@ async def test_full_history_with_negative_events_stays_compact_and_obeys_a_lower
             [Event(USER, f"n{n}", "dismiss", T + n, use="negative") for n in range(start, start + 100)]
         )
     assert await redis.zcard("default:{8}:history:user:u1") == 250
-    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]
+    assert await redis.object("encoding", "default:{8}:history:user:u1") == b"listpack"  # type: ignore[no-untyped-call]  # redis-py
     lowered = make_history(redis, cap=10)
     assert [event.event_type for event in await lowered.read(USER)].count("click") == 10
     await lowered.append([click("new", 1000)])

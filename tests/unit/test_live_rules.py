@@ -1,5 +1,7 @@
 """Rules follow a log in memory: each event once, only what stands in a history, the same after a restart."""
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pytest
@@ -47,15 +49,15 @@ class Shop:
         data = {"user_id": user_id, "item_id": item_id, "event_type": event_type, "timestamp_us": at_us}
         self.entries[shard].append(LogEntry(f"{at_ms}-{len(self.entries[shard]) + 1}", "event", orjson.dumps(data)))
 
-    async def read(self, *arguments: object) -> object:
+    async def read(self, *arguments: Any) -> Any:
         """Of the log (shard, after, upto, count), or of a history (owner)."""
         if self.is_down:
             raise StoreUnavailable("down")
         if len(arguments) == 1:
-            return self.histories.get(arguments[0], [])  # type: ignore[arg-type]
+            return self.histories.get(arguments[0], [])
         shard, after, _, count = arguments
-        behind = [each for each in self.entries[shard] if _order(each.position) > _order(after)]  # type: ignore[index,arg-type]
-        return behind[:count]  # type: ignore[misc]
+        behind = [each for each in self.entries[shard] if _order(each.position) > _order(after)]
+        return behind[:count]
 
     def view(self, model: LiveModel | None) -> CatalogueView:
         return self.current
@@ -67,7 +69,7 @@ def _order(position: str) -> tuple[int, int]:
 
 
 def follower(shop: Shop) -> LiveRules:
-    return LiveRules(shop, shop, shop, shop)  # type: ignore[arg-type]  # one `read` for the log's and the histories'
+    return LiveRules(shop, shop, shop, shop)
 
 
 def weight(rules: LiveRules, shop: Shop, item: int, follower: int) -> float:
