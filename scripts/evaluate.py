@@ -24,6 +24,7 @@ from scripts.training.run_folder import EVALUATION_FILE, REPORT_FILE, RunError, 
 from scripts.training.scorer import ModelScorer
 
 DEFAULT_HISTORY_CAP = 200
+LEAD = "Segue minus …"
 
 
 class ProgressBar:
@@ -109,25 +110,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def table(comparison: Comparison) -> str:
     """Metrics of every scorer, and the model's lead over each baseline, as text."""
     protocol = comparison.protocol
+    width = 2 + max(len(heading) for heading in (LEAD, *map(scorer_label, comparison.results)))
     seen = "masked" if protocol["exclude_seen"] else "eligible"
     lines = [f"{protocol['data']}, {protocol['part']}: {protocol['num_cases']:,} cases, seen items {seen}", ""]
-    lines += _metric_rows(comparison.results)
-    lines += ["", "Segue minus …        " + "".join(f"{metric_label(metric):>30}" for metric in HEADLINE_METRICS)]
+    lines += _metric_rows(comparison.results, width)
+    lines += ["", f"{LEAD:<{width}}" + "".join(f"{metric_label(metric):>30}" for metric in HEADLINE_METRICS)]
     for name, intervals in comparison.differences.items():
         cells = (intervals[metric] for metric in HEADLINE_METRICS)
         shown = [f"{cell.mean:+.4f} [{cell.low:+.4f}, {cell.high:+.4f}]" for cell in cells]
-        lines.append(f"{scorer_label(name):<21}" + "".join(f"{cell:>30}" for cell in shown))
+        lines.append(f"{scorer_label(name):<{width}}" + "".join(f"{cell:>30}" for cell in shown))
     if comparison.as_served is not None:
-        lines += ["", f"as served: the newest {comparison.history_cap} events", *_metric_rows(comparison.as_served)]
+        lines += [
+            "",
+            f"as served: the newest {comparison.history_cap} events",
+            *_metric_rows(comparison.as_served, width),
+        ]
     return "\n".join(lines)
 
 
-def _metric_rows(results: Mapping[str, EvaluationResult]) -> list[str]:
+def _metric_rows(results: Mapping[str, EvaluationResult], width: int) -> list[str]:
     columns = [metric for metric in TABLE_METRICS if metric in results[MODEL].metrics]
     return [
-        " " * 17 + "".join(f"{metric_label(metric):>13}" for metric in columns),
+        " " * width + "".join(f"{metric_label(metric):>13}" for metric in columns),
         *(
-            f"{scorer_label(name):<17}" + "".join(f"{result.metrics[metric]:>13.4f}" for metric in columns)
+            f"{scorer_label(name):<{width}}" + "".join(f"{result.metrics[metric]:>13.4f}" for metric in columns)
             for name, result in results.items()
         ),
     ]

@@ -57,10 +57,15 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 """
 
 
-PART_TEXT = (
-    " Segue mixes attention with sequential rules by a share that validation chose (below, under Experiment): what "
-    "each contributes is the distance to the other alone."
-)
+PART_TEXTS = {
+    "attention_alone": "Segue mixes attention with sequential rules by a share that validation chose (below, under "
+    "Experiment): what each contributes is the distance to the other alone.",
+    "without_reranker": "A small network then reorders the first of the mixture: what it contributes is the distance "
+    "to the row without it.",
+    "without_discount": "At last popular items lose a little of their score, for the long tail: what that costs is the "
+    "distance to the row without it.",
+}
+"""By what is left out of the model in a row of its own."""
 
 
 def report_html(
@@ -86,10 +91,13 @@ def report_html(
         _headline(comparison),
         _section(
             "Beside untrained baselines",
-            f"Bars end at the mean, whiskers hold it with {CONFIDENCE:.0%} confidence (bootstrap over the cases). "
-            "Every baseline learnt from the same events and went through the same evaluation."
-            + PART_TEXT
-            * bool(comparison.parts),
+            " ".join(
+                [
+                    f"Bars end at the mean, whiskers hold it with {CONFIDENCE:.0%} confidence (bootstrap over cases).",
+                    "Every baseline learnt from the same events and went through the same evaluation.",
+                    *(PART_TEXTS[name] for name in comparison.parts),
+                ]
+            ),
             comparison_figure(comparison.intervals) + _differences(comparison),
         ),
     ]

@@ -93,3 +93,17 @@ def test_the_printed_table_has_a_line_per_scorer(comparison: Comparison) -> None
     lines = table(comparison).splitlines()
     assert sum(line.startswith("Sequential rules") for line in lines) == 3
     assert next(line for line in lines if line.startswith("Segue ")).split()[1] == "1.0000"
+
+
+def test_parts_of_the_model_are_explained_and_keep_the_columns_aligned(data: PreparedData) -> None:
+    parts = {"attention_alone": NextItem(), "without_reranker": NextItem()}
+    comparison = compare(NextItem(), data, "test", parts=parts, history_cap=4, exclude_seen=False)
+    text = report_html("x", comparison, data, [], {})
+    assert "mixes attention with sequential rules" in text
+    assert "reorders the first of the mixture" in text
+    assert "popular items lose" not in text, "there is no discount"
+    lines = table(comparison).splitlines()
+    metrics = lines[2 : lines.index("", 2)]
+    assert next(line for line in metrics if line.startswith("Without the re-ranker"))
+    assert len({len(line) for line in metrics}) == 1, "every row ends in the same column"
+    assert len({line.index("]") for line in lines if "]" in line}) == 1
