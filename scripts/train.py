@@ -136,16 +136,15 @@ def _train(data: PreparedData, config: TrainingConfig, options: argparse.Namespa
     output, start_tracker, is_first = options.output, tracker(options.tracker), processes.is_first
     with ProgressBar("epoch", data.train, config.max_epochs, is_shown=is_first) as bar:
         outcome = train(data, config, output, observer=bar, start_tracker=start_tracker, processes=processes)
-    best = outcome.best
     if is_first:
         _print_outcome(outcome)
     if not options.refit:
         return
-    epochs = best["epoch"]
-    with ProgressBar("refit", data.everything, epochs, is_shown=is_first) as bar:
+    epochs = outcome.best_epochs
+    with ProgressBar("refit", data.everything, max(epochs), is_shown=is_first) as bar:
         refit(data, config, output, num_epochs=epochs, observer=bar, start_tracker=start_tracker, processes=processes)
     if is_first:
-        print(f"trained on everything for {epochs} epochs; export takes these weights")
+        print(f"trained on everything for {', '.join(map(str, epochs))} epochs; export takes these weights")
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -66,14 +66,17 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`best` is the record of the best epoch (of the last one where nothing validates).
+    """`best` is the record of the best epoch (of the last one where nothing validates), `num_epochs` how many there
+    were: both of the first member.
 
+    best_epochs: of every member, the first first.
     fitted: what the weights were then mixed with, None without rules.
     trades: see `choose_discount`; empty where no hit rate may be given up.
     """
 
     best: dict[str, Any]
     num_epochs: int
+    best_epochs: Sequence[int]
     fitted: Fitted | None = None
     trades: Sequence[Trade] = ()
 
@@ -102,7 +105,8 @@ def train(
 
     inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank and config.followers else None
     interactions = inner.left if inner else data.train
-    outcome = _members(data, interactions, config, run, BEST_FILE, measure, observer, start_tracker, processes)
+    members = [config.with_values({"seed": seed}) for seed in member_seeds(config)]
+    outcome = _members(data, interactions, members, run, BEST_FILE, measure, observer, start_tracker, processes)
     if not processes.is_first:
         return outcome
     attention = read_attention(run, BEST_FILE, config, data.num_items)
@@ -125,18 +129,21 @@ def refit(
     config: TrainingConfig,
     run: Path,
     *,
-    num_epochs: int,
+    num_epochs: Sequence[int],
     observer: Observer,
     start_tracker: StartTracker = TensorBoard,
     processes: Processes = ALONE,
 ) -> Outcome:
-    """Train once more on everything, validation and test items included, for `num_epochs`: for shipping, never for
-    measuring.
+    """Train once more on everything, validation and test items included, every member for its `num_epochs`: for
+    shipping, never for measuring.
     """
-    config = config.with_values({"max_epochs": num_epochs})
+    members = [
+        config.with_values({"seed": seed, "max_epochs": epochs})
+        for seed, epochs in zip(member_seeds(config), num_epochs, strict=True)
+    ]
     folder = run / REFIT_FOLDER
     outcome = _members(
-        data, data.everything, config, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker, processes
+        data, data.everything, members, folder, REFIT_WEIGHTS_FILE, None, observer, start_tracker, processes
     )
     if not processes.is_first:
         return outcome
@@ -146,10 +153,15 @@ def refit(
     return outcome
 
 
+def member_seeds(config: TrainingConfig) -> list[int]:
+    """The first is the configuration's own, the others are such as no other run is likely to have."""
+    return [config.seed + SEED_STEP * member for member in range(config.members)]
+
+
 def _members(
     data: PreparedData,
     interactions: Interactions,
-    config: TrainingConfig,
+    members: Sequence[TrainingConfig],
     folder: Path,
     weights_file: str,
     measure: Callable[[SequenceModel], dict[str, float]] | None,
@@ -157,16 +169,14 @@ def _members(
     start_tracker: StartTracker,
     processes: Processes,
 ) -> Outcome:
-    """`_epochs` of every member, the first, whose outcome it is, last.
-
-    The first has the seed of the configuration, the others seeds that no other run is likely to have.
-    """
-    for member in reversed(range(1, config.members + 1)):
-        observer.on_member(member, config.members)
-        own = config.with_values({"seed": config.seed + SEED_STEP * (member - 1)})
+    """`_epochs` of every member, the first, whose outcome it is, last."""
+    best_epochs: list[int] = []
+    for member, own in reversed(list(enumerate(members, start=1))):
+        observer.on_member(member, len(members))
         of_member = member_folder(folder, member)
-        outcome = _epochs(data, interactions, own, of_member, weights_file, measure, observer, start_tracker, processes)
-    return outcome
+        history = _epochs(data, interactions, own, of_member, weights_file, measure, observer, start_tracker, processes)
+        best_epochs.insert(0, int(_best(history)["epoch"]))
+    return Outcome(_best(history), len(history), best_epochs)
 
 
 def _epochs(
@@ -179,7 +189,8 @@ def _epochs(
     observer: Observer,
     start_tracker: StartTracker,
     processes: Processes,
-) -> Outcome:
+) -> list[dict[str, Any]]:
+    """The record of every epoch."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (interactions.lengths >= 2).any():
         raise RunError("nothing can be learnt: no user has two events in the training part")
@@ -212,7 +223,7 @@ def _epochs(
         is_complete = True
     finally:
         tracker.finish(is_complete=is_complete)
-    return Outcome(best=_best(history), num_epochs=len(history))
+    return history
 
 
 def _train_epoch(learner: Learner, interactions: Interactions, epoch: int, observer: Observer) -> dict[str, Any]:

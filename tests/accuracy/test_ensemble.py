@@ -108,9 +108,11 @@ def test_members_are_trained_from_their_own_seeds_resumed_and_taken_over_by_refi
     with pytest.raises(RunError, match="holds a training already"):
         start_run(run, kept, resume=False)
     start_run(run, kept, resume=True)
-    train(data, config, run, observer=SilentObserver())
+    outcome = train(data, config, run, observer=SilentObserver())
     after = read_weights(run / "member-2" / "best.pt", config, NUM_ITEMS).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    refit(data, config, run, num_epochs=2, observer=SilentObserver())
-    assert [len(read_history(run / "refit" / name)) for name in (".", "member-2")] == [2, 2]
+    histories_of_both = [[record["ndcg@10"] for record in read_history(folder)] for folder in (run, run / "member-2")]
+    assert list(outcome.best_epochs) == [1 + values.index(max(values)) for values in histories_of_both]
+    refit(data, config, run, num_epochs=(2, 1), observer=SilentObserver())
+    assert [len(read_history(run / "refit" / name)) for name in (".", "member-2")] == [2, 1]
     assert isinstance(load_run(run, refit=True).model.attention, Ensemble)

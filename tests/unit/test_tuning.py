@@ -62,7 +62,7 @@ def landscape(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             if control["epochs"] == control["killed_after"]:
                 raise KeyboardInterrupt
             observer.on_epoch(history[-1], history[-1])
-        return Outcome(best=history[-1], num_epochs=len(history))
+        return Outcome(best=history[-1], num_epochs=len(history), best_epochs=[history[-1]["epoch"]])
 
     monkeypatch.setattr(tuning_module, "train", train)
     return control
