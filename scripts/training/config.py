@@ -61,7 +61,8 @@ class TrainingConfig:
     followers      rules kept per item for the mixture with sequential rules, whose share validation decides; 0: none
     members        so many models, trained alike from different seeds, whose scores are averaged
     rerank         a small network reorders the best of the mixture; it learns from an inner hold-out of the training
-                   part, at most 3 % of its events, which the model then does not see
+                   part, about 3 % of its events (of few users the same number each, rounded up), which the model then
+                   does not see
     tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
     precision      of matrix products: auto takes bfloat16 where it is faster
     """

@@ -34,9 +34,11 @@ from app.artifacts.manifest import (
 )
 from app.artifacts.registry import load_model
 from app.artifacts.vocabulary import ItemAttributes, ItemVocabulary
+from app.ranking.exact import ExactRanker
 from app.ranking.index import ItemIndex
 from scripts.training.attributes import learn_attribute_values
 from scripts.training.evaluation import Scorer
+from scripts.training.fitting import inner_hold_out
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import (
     ExportError,
@@ -55,6 +57,7 @@ from scripts.training.run_folder import (
     REPORT_FILE,
     Run,
     RunError,
+    load_run,
 )
 from scripts.training.scorer import RankerScorer
 from scripts.training.smaller import AS_TRAINED, Smaller, histories_to_prune_by, judge, pruned
@@ -105,22 +108,11 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None, smalle
     now = now or datetime.now(UTC)
     metrics = _metrics(run)
     artifacts.mkdir(parents=True, exist_ok=True)
-    trained = run
-    if smaller.prune:
-        run = dataclasses.replace(run, model=pruned(run.model, smaller.prune, histories_to_prune_by(run.data)))
     with tempfile.TemporaryDirectory(dir=artifacts, prefix=".export-") as workshop:
         unnamed = Path(workshop) / "version"
         unnamed.mkdir()
-        export_graph(run.model, unnamed / GRAPH_FILE)
-        check_parity(run.model, unnamed / GRAPH_FILE)
-        facts: dict[str, Any] = {}
-        scorer = None
-        if smaller.is_asked_for:
-            if smaller.quantize == "int8":
-                quantize_graph(unnamed / GRAPH_FILE)
-            ranker = ranker_of(run.model, unnamed / GRAPH_FILE)
-            facts = {"smaller": judge(trained, ranker, smaller)}
-            scorer = RankerScorer(ranker) if smaller.quantize == "int8" else None
+        run, ranker, facts = _write_graph(run, unnamed / GRAPH_FILE, smaller, Path(workshop) / "judged.onnx")
+        scorer = RankerScorer(ranker) if smaller.quantize == "int8" else None
         _write_tables(run.model, unnamed)
         _write_index(run.model, unnamed)
         _write_catalogue(run, unnamed)
@@ -147,6 +139,32 @@ def export_run(run: Run, artifacts: Path, *, now: datetime | None = None, smalle
         folder.rename(finished)
         _sync(artifacts)
     return finished
+
+
+def _write_graph(run: Run, path: Path, smaller: Smaller, judged: Path) -> tuple[Run, ExactRanker, dict[str, Any]]:
+    """The run with the model that the graph is of, the graph as the service ranks with it, what the manifest keeps.
+
+    A refitted model knows the validation cases and would be judged too well by them. So its smaller graph is held to
+    `max_drop` like any other, but the figures are those of the run's best weights made smaller the same way (`judged`).
+    """
+    made, ranker = _make_smaller(run, path, smaller)
+    if not smaller.is_asked_for:
+        return made, ranker, {}
+    facts = judge(run, ranker, smaller)
+    if run.refit:
+        measured = load_run(run.folder)
+        facts = judge(measured, _make_smaller(measured, judged, smaller)[1], smaller)
+    return made, ranker, {"smaller": facts}
+
+
+def _make_smaller(run: Run, path: Path, smaller: Smaller) -> tuple[Run, ExactRanker]:
+    if smaller.prune:
+        run = dataclasses.replace(run, model=pruned(run.model, smaller.prune, histories_to_prune_by(run.data)))
+    export_graph(run.model, path)
+    check_parity(run.model, path)
+    if smaller.quantize == "int8":
+        quantize_graph(path)
+    return run, ranker_of(run.model, path)
 
 
 def _write_tables(model: FusedModel, folder: Path) -> None:
@@ -225,7 +243,8 @@ def _target_event_types(run: Run) -> tuple[str, ...]:
     """Those that the model has a head for: the types of the events that it has learnt from."""
     if not run.model.config.event_types:
         return ()
-    learnt_from = run.data.everything if run.refit else run.data.train
+    inner = inner_hold_out(run.data, run.config.training)
+    learnt_from = run.data.everything if run.refit else inner.left if inner else run.data.train
     taught = set(np.unique(learnt_from.event_types).tolist())
     return tuple(name for name, declared in run.data.event_types.items() if declared.index in taught - {0})
 

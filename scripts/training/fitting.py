@@ -10,6 +10,7 @@ from scripts.training.attributes import shared_attributes
 from scripts.training.config import TrainingConfig
 from scripts.training.ensemble import Attention
 from scripts.training.fusion import FusedModel
+from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.reranker import Candidates, Reranker, item_statistics, learn_reranker
 from scripts.training.rules import RuleTable, learn_rules
@@ -42,6 +43,13 @@ class Fitted:
         """By the model as it is."""
         mixture = self.by_share[self.model.share]
         return mixture if self.reranked is None else max(mixture, self.reranked)
+
+
+def inner_hold_out(data: PreparedData, config: TrainingConfig) -> InnerHoldOut | None:
+    """What a re-ranker learns from; None where none is asked for."""
+    if not (config.rerank and config.followers):
+        return None
+    return InnerHoldOut(*hold_out(data.train, seed=config.seed))
 
 
 def fit_fusion(

@@ -15,7 +15,7 @@ def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Ca
     """The interactions without some users' newest events, and these as cases, each with all before it as its history.
 
     `CASES` or `SHARE` of all events, whichever is less. Where users are many, one event each of some drawn by seed;
-    where they are few, the same number of newest events of each (rounded up, so that it may be more than the share in
+    where they are few, the same number of newest events of each (rounded up, so that it may be more than either in
     all), or as many as leave `EVENTS_LEFT`.
     """
     lengths = interactions.lengths

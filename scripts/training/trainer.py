@@ -18,9 +18,8 @@ import torch
 from scripts.training.batches import Batch, epoch_batches
 from scripts.training.config import TrainingConfig
 from scripts.training.distributed import ALONE, Processes
-from scripts.training.fitting import Fitted, InnerHoldOut, fit_fusion, refit_fusion
+from scripts.training.fitting import Fitted, fit_fusion, inner_hold_out, refit_fusion
 from scripts.training.fusion import FusedModel
-from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.learner import Learner
 from scripts.training.long_tail import Trade, choose_discount
@@ -103,7 +102,7 @@ def train(
     def measure(model: SequenceModel) -> dict[str, float]:
         return validate(model, data, cases)
 
-    inner = InnerHoldOut(*hold_out(data.train, seed=config.seed)) if config.rerank and config.followers else None
+    inner = inner_hold_out(data, config)
     interactions = inner.left if inner else data.train
     members = [config.with_values({"seed": seed}) for seed in member_seeds(config)]
     outcome = _members(data, interactions, members, run, BEST_FILE, measure, observer, start_tracker, processes)

@@ -18,7 +18,7 @@ from scripts.training.run_folder import Run, RunConfig, load_run, start_run
 from scripts.training.scorer import RankerScorer, metrics_at_10
 from scripts.training.smaller import Smaller
 from scripts.training.synthetic import markov_sequences, write_sequences
-from scripts.training.trainer import train
+from scripts.training.trainer import refit, train
 from tests.accuracy.conftest import SMALL, SilentObserver
 
 
@@ -81,6 +81,19 @@ def test_a_smaller_version_loads_and_says_what_it_costs(
     assert facts["prune"] == (0.25 if "--prune" in options else 0.0)
     assert (version / "model.onnx").stat().st_size < (plain / "model.onnx").stat().st_size
     assert "smaller" not in json.loads((plain / "manifest.json").read_text())["training"]
+
+
+def test_a_refitted_version_is_judged_by_weights_that_have_not_seen_the_cases(run: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    words = ["--run", str(folder), "--prune", "0.25", "--max-drop", "0.2", "--artifacts"]
+    assert main([*words, str(tmp_path / "before")]) == 0
+    refit(run.data, run.config.training, folder, num_epochs=[2], observer=SilentObserver())
+    assert main([*words, str(tmp_path / "after")]) == 0
+    before, after = (load_model(next((tmp_path / name).iterdir()), history_cap=10) for name in ("before", "after"))
+    assert not before.manifest.refit
+    assert after.manifest.refit
+    assert after.manifest.training["smaller"] == before.manifest.training["smaller"]
+    assert not np.array_equal(after.ranker.item_vectors, before.ranker.item_vectors)
 
 
 def test_scores_of_the_best_alone_give_the_same_metrics(run: Run, plain: Path) -> None:
