@@ -1,5 +1,6 @@
 """Worker processes around one listening socket: started, watched, replaced when one dies, drained at the end."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -29,10 +30,19 @@ log = structlog.get_logger(__name__)
 spawn = multiprocessing.get_context("spawn")
 
 
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Modules, model and routes are here to stay: no collection need go through them again, which stops a request
+        # for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+
+
 def serve(listener: socket.socket, log_level: str) -> None:
     """The life of one worker."""
     _end_with_the_parent()
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             "app.main:from_environment",
             factory=True,

@@ -23,6 +23,9 @@ MAX_SCORES = 8_000_000
 """Scores (rows times items) of one run: the graph holds a few arrays of that size, 32 MB each."""
 MAX_ITEMS_INLINE = 30_000
 """Up to so many items a lone request is ranked where it stands: a thread would cost it as much as the ranking does."""
+MAX_BATCH_OF_FEW = 8
+"""Sequences in one run over at most `MAX_ITEMS_INLINE` items: a larger run would save little, and the event loop would
+have nothing to do until all who wait are ranked together."""
 ITEMS_WORTH_PADDING = 100_000
 """From so many items on, scoring them costs more than reading a padded sequence: any lengths share a run."""
 
@@ -136,7 +139,9 @@ class Batcher:
             if each.answer.done():  # the caller hung up
                 continue
             if not batch:
-                size = max(1, min(size, MAX_SCORES // (each.ranker.num_items + 1)))
+                num_items = each.ranker.num_items
+                most = MAX_BATCH_OF_FEW if num_items <= MAX_ITEMS_INLINE else MAX_SCORES // (num_items + 1)
+                size = max(1, min(size, most))
             if not batch or _fits(each, batch[0]):
                 batch.append(each)
             else:

@@ -54,18 +54,17 @@ def gone_items(
 
 def encode(events: Sequence[HistoryEvent], live: LiveModel, view: CatalogueView) -> ItemSequence:
     """The newest `max_length` events whose item the ranker has a row for, oldest first."""
-    index_of, num_items = view.index_of, live.ranker.num_items
-    event_types, max_length = live.manifest.event_types, live.manifest.max_length
-    items: list[int] = []
-    timestamps_ms: list[int] = []
-    types: list[int] = []
-    for item_id, event_type, timestamp_us in reversed(events):
-        index = index_of(item_id)
-        if index is None or index > num_items or not enters_sequence(event_type, event_types):
-            continue
-        items.append(index)
-        timestamps_ms.append(timestamp_us // 1000)
-        types.append(event_types[event_type].index if event_type in event_types else 0)
-        if len(items) == max_length:
-            break
-    return ItemSequence(items[::-1], timestamps_ms[::-1], types[::-1])
+    index_of, num_items, event_types = view.index_of, live.ranker.num_items, live.manifest.event_types
+    # Many events are of few types: what the map says of each is looked up once.
+    type_indices = {
+        name: event_types[name].index if name in event_types else 0
+        for name in {event.event_type for event in events}
+        if enters_sequence(name, event_types)
+    }
+    read = [
+        (index, timestamp_us // 1000, type_indices[event_type])
+        for item_id, event_type, timestamp_us in events
+        if event_type in type_indices and (index := index_of(item_id)) is not None and index <= num_items
+    ]
+    items, timestamps_ms, types = zip(*read[-live.manifest.max_length :], strict=True) if read else ((), (), ())
+    return ItemSequence(items, timestamps_ms, types)

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from hashlib import blake2b
 from operator import attrgetter
 from os import urandom
@@ -69,6 +70,10 @@ class HistoryEvent(NamedTuple):
     item_id: str
     event_type: str
     timestamp_us: int
+
+
+_make = partial(tuple.__new__, HistoryEvent)
+"""`HistoryEvent._make` without the function of Python that it is."""
 
 
 class AppendOutcome(StrEnum):
@@ -288,11 +293,10 @@ def _parse(reply: Sequence[bytes], cap: int) -> list[HistoryEvent]:
     >>> _parse([b"00IjKlMnOpdismiss\\x1fi3", b"-2", b"00AbCdEfGhclick\\x1fi7", b"1700000000000000"], 200)[1]
     HistoryEvent(item_id='i7', event_type='click', timestamp_us=1700000000000000)
     """
-    make = HistoryEvent._make
     events = []
     for member, score in zip(reply[::2], reply[1::2], strict=True):
         event_type, _, item_id = member[PREFIX_LENGTH:].decode().partition(SEPARATOR)
-        events.append(make((item_id, event_type, int(score))))
+        events.append(_make((item_id, event_type, int(score))))
     if events and events[0].timestamp_us < 0:
         num_negative = bisect_left(events, 0, key=_TIME)
         negative = [event._replace(timestamp_us=-1 - event.timestamp_us) for event in events[:num_negative]]

@@ -122,9 +122,19 @@ def test_batch_equals_brute_force_for_each_query_alone(batch: list[Query]) -> No
 
 async def test_callers_of_one_moment_share_a_run_and_get_their_own_answers() -> None:
     ranker, batcher = Distances(), Batcher()
-    rankings = await asyncio.gather(*[batcher.rank(ranker, Query(sequence(n), 1)) for n in range(1, 10)])
-    assert [indices(ranking) for ranking in rankings] == [[n] for n in range(1, 10)]
-    assert ranker.sizes == [9]
+    rankings = await asyncio.gather(*[batcher.rank(ranker, Query(sequence(n), 1)) for n in range(1, 9)])
+    assert [indices(ranking) for ranking in rankings] == [[n] for n in range(1, 9)]
+    assert ranker.sizes == [8]
+    batcher.close()
+
+
+async def test_over_few_items_a_run_leaves_some_callers_for_the_next() -> None:
+    """So that the event loop answers the first while the others are ranked."""
+    small, large, batcher = Distances(), Distances(MAX_ITEMS_INLINE + 1), Batcher()
+    for ranker in (small, large):
+        rankings = await asyncio.gather(*[batcher.rank(ranker, Query(sequence(1 + n % 9), 1)) for n in range(20)])
+        assert [indices(ranking) for ranking in rankings] == [[1 + n % 9] for n in range(20)]
+    assert (small.sizes, large.sizes) == ([8, 8, 4], [20])
     batcher.close()
 
 
