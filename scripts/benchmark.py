@@ -13,6 +13,7 @@ SUBJECTS = {
     "evaluation": "evaluation",
     "accuracy": "accuracy",
     "quantization": "quantization",
+    "item-product": "item_product",
     "temporal": "temporal",
     "ablation": "ablation",
     "event-types": "event_types",

@@ -21,7 +21,7 @@ from scripts.training.scorer import ModelScorer, evaluate_at_10
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
 
 NUM_USERS, NUM_ITEMS, LENGTH = 1000, 300, 16
-LATER_CASES = 20_000
+LATER_CASES = 10_000
 METRIC = "ndcg@10"
 WITHOUT, OWN = "types not read", "each by its own head"
 GENERATED = (
