@@ -169,7 +169,7 @@ def _print_fitted(fitted: Fitted) -> None:
     print(f"share of sequential rules {fitted.model.share:g}, by validation {WATCHED_METRIC} of each: {reached}")
     if fitted.reranked is not None:
         verdict = "kept" if fitted.model.reranker else "left out"
-        print(f"re-ranked: {fitted.reranked:.4f}, {verdict}")
+        print(f"re-ranked: {fitted.reranked:.4f} instead of {fitted.mixture:.4f}, {verdict}")
 
 
 if __name__ == "__main__":

@@ -31,18 +31,18 @@ class InnerHoldOut:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model, and the NDCG@10 on validation that led to it: of each share of the rules, and of the best mixture with
-    its candidates reordered (None where no re-ranker was learnt)."""
+    """The model, and the NDCG@10 on validation that led to it: of each share of the rules, on some of the cases; of the
+    best mixture, and of it with its candidates reordered (None where no re-ranker was learnt), on all of them."""
 
     model: FusedModel
     by_share: Mapping[float, float]
+    mixture: float
     reranked: float | None
 
     @property
     def reached(self) -> float:
         """By the model as it is."""
-        mixture = self.by_share[self.model.share]
-        return mixture if self.reranked is None else max(mixture, self.reranked)
+        return self.mixture if self.reranked is None else max(self.mixture, self.reranked)
 
 
 def inner_hold_out(data: PreparedData, config: TrainingConfig) -> InnerHoldOut | None:
@@ -53,26 +53,32 @@ def inner_hold_out(data: PreparedData, config: TrainingConfig) -> InnerHoldOut |
 
 
 def fit_fusion(
-    attention: Attention, data: PreparedData, config: TrainingConfig, inner: InnerHoldOut | None, cases: Cases
+    attention: Attention,
+    data: PreparedData,
+    config: TrainingConfig,
+    inner: InnerHoldOut | None,
+    cases: Cases,
+    some_cases: Cases,
 ) -> Fitted:
-    """Rules of `data.train`, the share of them that ranks the validation cases best, and with an inner hold-out a
-    re-ranker, which stays where validation says that it helps.
+    """Rules of `data.train`, the share of them that ranks some validation cases best, and with an inner hold-out a
+    re-ranker, which stays where all the cases say that it helps: some could not tell what it adds from noise.
 
     The re-ranker learns from a mixture with rules of what the hold-out left; it then serves with those of all.
     """
     rules = _rules(data, data.train, config)
-    model, by_share = fuse(attention, rules, data, cases)
+    model, by_share = fuse(attention, rules, data, some_cases)
+    reached = validate(model, data, cases)["ndcg@10"]
     if inner is None or len(inner.cases) == 0 or model.share == 0:
-        return Fitted(model, by_share, None)
+        return Fitted(model, by_share, reached, None)
     mixture = FusedModel(
         attention, _rules(data, inner.left, config), model.share, None, item_statistics(inner.left, data.num_items)
     )
     reranker = fit_reranker(mixture, inner.cases, excludes_seen=data.exclude_seen, seed=config.seed)
     if reranker is None:
-        return Fitted(model, by_share, None)
+        return Fitted(model, by_share, reached, None)
     reordered = FusedModel(attention, rules, model.share, reranker, item_statistics(data.train, data.num_items))
     reranked = validate(reordered, data, cases)["ndcg@10"]
-    return Fitted(reordered if reranked > by_share[model.share] else model, by_share, reranked)
+    return Fitted(reordered if reranked > reached else model, by_share, reached, reranked)
 
 
 def refit_fusion(measured: FusedModel, attention: Attention, data: PreparedData, config: TrainingConfig) -> FusedModel:

@@ -48,6 +48,8 @@ FEW_CASES = 1000
 """Users with a validation case in a temporal split below which every event of theirs after the time is one."""
 FUSION_CASES = 3000
 """So many validation cases decide the share of the rules at most: each is ranked once per share."""
+RERANKER_CASES = 30_000
+"""So many judge the re-ranker at most: a thousandth of NDCG@10 that it adds is lost in the noise of 10,000."""
 
 
 class Observer(Protocol):
@@ -112,7 +114,8 @@ def train(
     some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model = FusedModel(attention, None, 0.0)
     if config.followers:
-        fitted = fit_fusion(attention, data, config, inner, some_cases)
+        many_cases = validation_cases(data, RERANKER_CASES, config.seed)
+        fitted = fit_fusion(attention, data, config, inner, many_cases, some_cases)
         model = fitted.model
         outcome = replace(outcome, fitted=fitted)
     write_fusion(run, model)

@@ -9,13 +9,15 @@ import torch
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
-from scripts.training.fitting import SHARES, fuse
+from scripts.training.config import TrainingConfig
+from scripts.training.fitting import SHARES, fit_fusion, fuse, inner_hold_out
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
-from scripts.training.interactions import Interactions
+from scripts.training.interactions import Cases, Interactions
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable, learn_rules
+from scripts.training.scorer import validate
 from scripts.training.synthetic import write_sequences
 
 NUM_ITEMS, MAX_LENGTH = 12, 15
@@ -108,6 +110,28 @@ def test_share_is_the_one_that_validation_likes_best(tmp_path: Path) -> None:
     assert model.share > 0
     assert reached[model.share] == max(reached.values()) == pytest.approx(1.0)
     assert reached[0.0] < 0.9
+
+
+def test_few_cases_choose_the_share_and_all_of_them_judge_the_re_ranker(tmp_path: Path) -> None:
+    """Three of four walk the ring one way, the others another way; the few cases are of the first alone."""
+    starts = np.arange(NUM_ITEMS)
+    steps = [1, 1, 1, 5]
+    walks = [((np.arange(9) * step + start) % NUM_ITEMS + 1).astype(np.int32) for step in steps for start in starts]
+    data = write_sequences(tmp_path / "ring", walks, name="ring", num_items=NUM_ITEMS, exclude_seen=True)
+    config = TrainingConfig(rerank=True, followers=5, max_length=MAX_LENGTH)
+    cases = data.cases("validation")
+    few = np.arange(5)
+    some_cases = Cases(
+        cases.histories.prefixes(few, cases.histories.lengths[few]), cases.targets[few], cases.user_indices[few]
+    )
+    fitted = fit_fusion(attention(), data, config, inner_hold_out(data, config), cases, some_cases)
+
+    mixture = fitted.model.parts().get("without_reranker", fitted.model)
+    assert fitted.mixture == validate(mixture, data, cases)["ndcg@10"]
+    assert fitted.by_share[fitted.model.share] == validate(mixture, data, some_cases)["ndcg@10"] != fitted.mixture
+    assert fitted.reranked is not None
+    assert (fitted.model.reranker is not None) == (fitted.reranked > fitted.mixture)
+    assert fitted.reached == validate(fitted.model, data, cases)["ndcg@10"]
 
 
 def test_exported_graph_of_a_mixture_ranks_as_the_model_does(tmp_path: Path) -> None:
