@@ -19,6 +19,7 @@ SUBJECTS = {
     "event-types": "event_types",
     "cold-items": "cold_items",
     "live-rules": "live_rules",
+    "live-rules-cost": "live_rules_cost",
     "training-speed": "training_speed",
     "training-cost": "training_cost",
     "store": "store",

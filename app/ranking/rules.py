@@ -10,6 +10,7 @@ Shapes: V catalogue with padding (row = item index), N rules an item.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -59,7 +60,21 @@ class KnownRules:
     index_of: Callable[[str], int | None]
 
     def count_of(self, index: int) -> int:
-        return int(self.counts_V[index]) if index < len(self.counts_V) else 0
+        return self._counts[index] if index < len(self._counts) else 0
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        """An element of an array costs three times as much as one of a list."""
+        counts: list[int] = self.counts_V.tolist()
+        return counts
+
+    def tables(self, since: Tables | None = None) -> Tables:
+        """New tables for all items, with the rows of `since`; None: of those that the model has learnt."""
+        kept_items_VN, kept_weights_VN = since or (self.items_VN, self.weights_VN)
+        items_VN = np.zeros((self.num_items + 1, self.items_VN.shape[1]), dtype=np.int32)
+        weights_VN = np.zeros(items_VN.shape, dtype=np.float32)
+        items_VN[: len(kept_items_VN)], weights_VN[: len(kept_items_VN)] = kept_items_VN, kept_weights_VN
+        return items_VN, weights_VN
 
 
 class NewRules:
@@ -93,21 +108,28 @@ class NewRules:
             self._before.pop(forgotten, None)
             del self._num_events[forgotten]
 
-    def over(self, known: KnownRules, since: Tables | None = None, *, at_most: int | None = None) -> Tables:
+    def over(self, known: KnownRules, since: Tables | None = None) -> Tables:
         """The model's tables with what was added.
 
         Args:
             known: what the model has learnt, and which items there are.
             since: what the last call gave, where items have the same indices as then: only rows that have changed since
                 then are made anew. None: all rows.
-            at_most: rows that are made, those that wait longest first; the others wait for the next call.
         """
         if since is None:
-            self._changed = dict.fromkeys(self._after)
-        kept_items_VN, kept_weights_VN = since or (known.items_VN, known.weights_VN)
-        items_VN = np.zeros((known.num_items + 1, known.items_VN.shape[1]), dtype=np.int32)
-        weights_VN = np.zeros(items_VN.shape, dtype=np.float32)
-        items_VN[: len(kept_items_VN)], weights_VN[: len(kept_items_VN)] = kept_items_VN, kept_weights_VN
+            self.change_all()
+        tables = known.tables(since)
+        self.write(tables, known)
+        return tables
+
+    def change_all(self) -> None:
+        """Every row waits to be made: for tables that hold none yet."""
+        self._changed = dict.fromkeys(self._after)
+
+    def write(self, tables: Tables, known: KnownRules, *, at_most: int | None = None) -> None:
+        """Make rows that wait, the longest waiting first, in place; a row costs 50 to
+        500 µs."""
+        items_VN, weights_VN = tables
         for item_id in list(islice(self._changed, at_most)):
             del self._changed[item_id]
             index = known.index_of(item_id)
@@ -115,9 +137,8 @@ class NewRules:
                 followers, weights = self._row(known, item_id, index)
                 items_VN[index], weights_VN[index] = 0, 0.0
                 items_VN[index, : len(followers)], weights_VN[index, : len(followers)] = followers, weights
-        return items_VN, weights_VN
 
-    def _row(self, known: KnownRules, item_id: str, index: int) -> tuple[list[int], list[float]]:
+    def _row(self, known: KnownRules, item_id: str, index: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """What the rules of one item name, the heaviest first, and the weights."""
         num_known = known.count_of(index)
         num_events = num_known + self._num_events[item_id]
@@ -125,16 +146,20 @@ class NewRules:
         if index < len(known.items_VN):
             learnt = zip(known.items_VN[index].tolist(), known.weights_VN[index].tolist(), strict=True)
             evidence = {follower: weight * (num_known + SHRINKAGE) for follower, weight in learnt}
+        index_of, count_of, new_events = known.index_of, known.count_of, self._num_events
         parts = (self._after[item_id], 1.0), (self._before.get(item_id, {}), backward(num_events))
         for counts, factor in parts:
             for other, weight in counts.items():
-                follower = known.index_of(other)
+                follower = index_of(other)
                 if follower is not None:
-                    rare = rarity(known.count_of(follower) + self._num_events[other])
+                    rare = rarity(count_of(follower) + new_events[other])
                     evidence[follower] = evidence.get(follower, 0.0) + factor * weight * rare
         evidence.pop(0, None)
-        best = sorted(evidence, key=lambda each: (-evidence[each], each))[: known.items_VN.shape[1]]
-        return best, [evidence[each] / (num_events + SHRINKAGE) for each in best]
+        # In numpy: sorting some hundred of them by a key of Python took more than half of the row's time.
+        followers_X = np.fromiter(evidence.keys(), np.int64, len(evidence))
+        weights_X = np.fromiter(evidence.values(), np.float64, len(evidence))
+        best = np.lexsort((followers_X, -weights_X))[: known.items_VN.shape[1]]
+        return followers_X[best], weights_X[best] / (num_events + SHRINKAGE)
 
 
 def _touch(table: dict[str, dict[str, float]], item_id: str) -> dict[str, float]:

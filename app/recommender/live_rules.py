@@ -6,6 +6,7 @@ moment when it was exported.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,8 +33,12 @@ BEHIND_SECONDS = 0.5
 """How long a worker rests that has not read all of the log yet."""
 EVENTS_PER_SHARD = 100
 """Read of each shard at most, before other work has its turn."""
-ROWS_PER_REFRESH = 2000
-"""Items whose rules are made anew at most; others wait for the next time."""
+WORK_SECONDS = 0.5
+"""Rows are made anew for so long at a refresh, a tenth of the time; others wait for the next one."""
+BEHIND_WORK_SECONDS = 0.05
+TURN_SECONDS = 0.001
+"""Then requests have their turn, for four times as long. Not a thread: it would compete for the interpreter, and a
+request that loses it waits for five milliseconds each time."""
 MAX_ITEMS = 300_000
 """In a larger catalogue the rules stay as the model has them: every refresh copies the tables."""
 
@@ -82,7 +87,7 @@ class LiveRules:
         return self._applied[2]
 
     async def refresh(self) -> bool:
-        """Take in what the log has since the last time; whether it may have more.
+        """Take in what the log has since the last time; whether the log may have more.
 
         Raises:
             StoreUnavailable: the rules stay as they are, and nothing is counted twice.
@@ -115,9 +120,26 @@ class LiveRules:
                 view.index_of,
             )
             since = made.tables if made is not None else None
-            made_tables = await asyncio.to_thread(self._rules.over, known, since, at_most=ROWS_PER_REFRESH)
-            self._made = _Made(made_tables, view.numbering)
-        return is_behind or self._rules.num_waiting > 0
+            if since is None:
+                self._rules.change_all()
+            tables = await asyncio.to_thread(known.tables, since)  # copies, for which numpy lets go of the interpreter
+            await self._make_rows(tables, known, BEHIND_WORK_SECONDS if is_behind else WORK_SECONDS)
+            self._made = _Made(tables, view.numbering)
+        return is_behind
+
+    async def _make_rows(self, tables: Tables, known: KnownRules, work_seconds: float) -> None:
+        """One at least."""
+        worked = 0.0
+        while self._rules.num_waiting:
+            begin = time.perf_counter()
+            self._rules.write(tables, known, at_most=1)
+            while self._rules.num_waiting and time.perf_counter() - begin < TURN_SECONDS:
+                self._rules.write(tables, known, at_most=1)
+            turn = time.perf_counter() - begin
+            worked += turn
+            if worked >= work_seconds:
+                return
+            await asyncio.sleep(4 * turn)
 
     async def _add(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Count those that stand in their owners' histories, each with what stands before it; how many they were."""

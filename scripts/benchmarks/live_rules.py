@@ -36,10 +36,13 @@ from scripts.training.scorer import context_of, pad_items
 
 DEFAULT_SETS = ("ml-100k", "completejourney")
 PERIODS = 5
-EVENTS_PER_REFRESH = 100
-"""Tables are made anew after so many events: later than a service does, which waits seconds."""
-CASES_PER_REFRESH = 20
-"""Of so many events, as many are cases at most, evenly spaced."""
+MIN_EVENTS_PER_REFRESH = 100
+"""Tables are made anew after so many events, or more where that would be done more than `MAX_REFRESHES` times: later
+than a service does, which waits seconds."""
+MAX_REFRESHES = 400
+EVENTS_PER_CASE = 5
+MAX_CASES = 10_000
+"""Every fifth event of the test period is a case, fewer where these would be more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +69,10 @@ def replay(data: PreparedData, model: FusedModel) -> Replay:
     rules = NewRules()
     tables = rules.over(known)
     found: list[tuple[int, bool, bool, bool]] = []
+    is_test = data.everything.timestamps_ms >= data.split_times_ms["test"]
+    events_per_case = max(EVENTS_PER_CASE, int(is_test.sum()) // MAX_CASES)
     for places in _stretches(data):
-        is_test = data.everything.timestamps_ms[places] >= data.split_times_ms["test"]
-        tested = places[is_test][:: max(1, EVENTS_PER_REFRESH // CASES_PER_REFRESH)]
+        tested = places[is_test[places]][::events_per_case]
         if len(tested):
             items_VN, weights_VN = map(torch.from_numpy, tables)
             newest = RuleTensors(items_VN, weights_VN, model.rules.statistics_VS)
@@ -97,8 +101,9 @@ def _stretches(data: PreparedData) -> Iterator[NDArray[np.int64]]:
     times_ms = data.everything.timestamps_ms
     places = np.flatnonzero(times_ms >= data.split_times_ms["validation"])
     places = places[np.argsort(times_ms[places], kind="stable")]
-    for start in range(0, len(places), EVENTS_PER_REFRESH):
-        yield places[start : start + EVENTS_PER_REFRESH]
+    size = max(MIN_EVENTS_PER_REFRESH, len(places) // MAX_REFRESHES)
+    for start in range(0, len(places), size):
+        yield places[start : start + size]
 
 
 def _owner(data: PreparedData, place: int) -> int:
@@ -133,7 +138,8 @@ def _tested(
             if data.exclude_seen:
                 for row_V, history in zip(scores_BV, histories, strict=True):
                     row_V[history.items] = -torch.inf
-            hits.append(((scores_BV > wanted_B1).sum(dim=1) < 10).tolist())
+            scores_BV.scatter_(1, targets_B1, -torch.inf)  # so that ties are others, and count against the target
+            hits.append(((scores_BV >= wanted_B1).sum(dim=1) < 10).tolist())
     is_new = (counts_V[everything.items[places]] == 0).tolist()
     return list(zip(owners.tolist(), *hits, is_new, strict=True))
 
@@ -184,8 +190,9 @@ def _main(options: argparse.Namespace) -> None:
     parts = [
         f"    python -m scripts.benchmark live-rules --data-folder DATA --sets {' '.join(options.sets)}{settings}",
         f"{machine()}. Prepared with `--split temporal`: trained on the first 80 % of the events, which are all "
-        "that the model knows; replayed from there, tested on the last tenth; tables made anew every "
-        f"{EVENTS_PER_REFRESH} events.",
+        "that the model knows; replayed from there, tested on the last tenth; tables made anew "
+        f"every {MIN_EVENTS_PER_REFRESH} events, or {MAX_REFRESHES} times where there are more; ties count against the "
+        "target.",
     ]
     for name in options.sets:
         config = PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")

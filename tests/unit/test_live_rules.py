@@ -190,3 +190,20 @@ async def test_new_item_reaches_those_whose_like_chose_it() -> None:
         shop.event(f"u{number}", "new")
     await rules.refresh()
     assert rank(rules) <= 5
+
+
+async def test_rows_that_wait_are_made_at_later_refreshes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.recommender.live_rules.WORK_SECONDS", 0.0)
+    monkeypatch.setattr("app.recommender.live_rules.TURN_SECONDS", 0.0)
+    shop = Shop()
+    for item in ("i3", "i4", "new"):
+        shop.event("u1", item)
+    rules = follower(shop)
+    for _ in range(3):  # rows in the order in which they changed last: i3, i4, new
+        await rules.refresh()
+    monkeypatch.undo()
+    whole = follower(shop)
+    await whole.refresh()
+    for index in (3, 4, NEW):
+        for other in (3, 4, NEW):
+            assert weight(rules, shop, index, other) == pytest.approx(weight(whole, shop, index, other), rel=1e-6)
