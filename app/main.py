@@ -114,7 +114,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     batcher = Batcher()
     live_rules = LiveRules(event_log, history, registry, catalogue) if settings.live_rules else None
-    recommender = Recommender(history, registry, catalogue, popularity, served, batcher, live_rules)
+    recommender = Recommender(
+        history,
+        registry,
+        catalogue,
+        popularity,
+        served,
+        batcher,
+        live_rules,
+        new_item_share=settings.new_item_share,
+    )
     paging = Paging(recommender, KeptLists(redis, namespace=settings.namespace, shards=settings.shards))
     scenarios = Scenarios(read_scenarios(settings.scenarios_file) if settings.scenarios_file is not None else {})
 

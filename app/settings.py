@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         False,
         description="Carry the model's rules on with the event log, so that new behaviour counts within a minute.",
     )
+    new_item_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Share of the places of a list that is kept for items that the live model has not learnt; 0: none.",
+    )
     reload_seconds: float = Field(
         2.0, ge=0.05, le=3600, description="How often a worker looks whether `CURRENT` has changed."
     )

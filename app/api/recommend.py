@@ -86,6 +86,7 @@ def to_request(body: BatchedBody) -> RecommendationRequest:
         exclude_seen=body.exclude_seen,
         strategy=body.strategy,
         target_event_type=body.target_event_type,
+        new_item_share=body.new_item_share,
         explain=isinstance(body, RecommendBody) and body.explain,
         include_probability=isinstance(body, RecommendBody) and body.probability,
     )
@@ -100,6 +101,7 @@ def ranking_request(
     exclude_seen: bool | None,
     strategy: Popular | None,
     target_event_type: str | None = None,
+    new_item_share: float | None = None,
     explain: bool = False,
     include_probability: bool = False,
 ) -> RecommendationRequest:
@@ -120,6 +122,7 @@ def ranking_request(
         include_probability=include_probability,
         strategy=strategy,
         target_event_type=target_event_type,
+        new_item_share=new_item_share,
     )
 
 

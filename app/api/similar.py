@@ -54,4 +54,5 @@ def to_request(body: SimilarBody) -> RecommendationRequest:
         exclude_items=frozenset(body.exclude_items) | {*item_ids},
         exclude_seen=False,
         strategy=None,
+        new_item_share=0.0,
     )

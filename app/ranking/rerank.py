@@ -125,6 +125,40 @@ def _values(item: Mapping[str, Any]) -> set[tuple[str, str]]:
     return found
 
 
+def keep_places(ranked: Sequence[int], new: Sequence[int], first_new: int, share: float, size: int) -> list[int]:
+    """The ranking, at most `size` of it, with as many new items brought in or forward as it takes to have at least
+    ⌊share · n⌋ of them among the first n, for every n; fewer where `new` has no more.
+
+    Ranked group fairness with a fixed quota (Zehlike et al., CIKM 2017). A new item that is ranked high enough by
+    itself takes a place of the quota.
+
+    Args:
+        ranked: item indices, the best first.
+        new: those of `first_new` and above that are to be brought in, the best first.
+        first_new: item indices from here on are new.
+        share: 0…1.
+        size: at least 1.
+
+    >>> keep_places([1, 2, 3, 4], [9, 8], 8, 0.5, 4)
+    [1, 9, 2, 8]
+    >>> keep_places([8, 1, 2, 3], [9, 8], 8, 0.5, 4)
+    [8, 1, 2, 9]
+    """
+    placed: dict[int, None] = {}
+    by_rank, to_bring = iter(ranked), iter(new)
+    num_new = 0
+    while len(placed) < size:
+        is_due = num_new < int(share * (len(placed) + 1) + 1e-9)  # 0.29 · 100 is a little less than 29
+        index = next((each for each in to_bring if each not in placed), None) if is_due else None
+        if index is None:
+            index = next((each for each in by_rank if each not in placed), None)
+        if index is None:
+            break
+        placed[index] = None
+        num_new += index >= first_new
+    return list(placed)
+
+
 def place_pins(ranked: Sequence[T], pins: Mapping[int, T], size: int) -> list[T]:
     """The ranking with every pin at its position (from 1) and the others around them in their order, at most `size`.
 

@@ -1,6 +1,6 @@
 """Items like others: by the direction of the vectors that a model has learnt for them.
 
-Shapes: V catalogue with padding (row = item index), D embedding.
+Shapes: V catalogue with padding (row = item index), D embedding, L length, N items.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.ranking.ranker import Ranker
+
+ITEMS_READ = 20
+
+
+def likeness_to_history(vectors_ND: NDArray[np.float32], history_LD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (N,): Σ 1/j · the cosine of each vector and that of the j-th newest item, over the newest 20.
+
+    A profile of what the user chose, as content-based filtering has it: it tells items apart of which there is nothing
+    but their attributes. A vector of zeros is like nothing.
+
+    Args:
+        vectors_ND: of the items.
+        history_LD: oldest first.
+    """
+    newest_LD = _units(history_LD[-ITEMS_READ:][::-1])
+    profile_D = (newest_LD / np.arange(1, len(newest_LD) + 1, dtype=np.float32)[:, None]).sum(axis=0)
+    likeness_N: NDArray[np.float32] = _units(vectors_ND) @ profile_D
+    return likeness_N
+
+
+def _units(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths_N = np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND))
+    units_ND: NDArray[np.float32] = vectors_ND / np.maximum(lengths_N, np.finfo(np.float32).tiny)[:, None]
+    return units_ND
 
 
 class SimilarItems:

@@ -57,6 +57,23 @@ class Plan:
         return max(k, min(POOL * k, MAX_POOL)) if self.request.diversity > 0 else k
 
     @property
+    def new_item_share(self) -> float:
+        """What `keep_places` keeps; nothing where the caller wants what many choose."""
+        return self.request.new_item_share or 0.0 if self.request.strategy is None else 0.0
+
+    @property
+    def num_new(self) -> int:
+        """How many new items the list may have to bring in."""
+        if self.view.num_items == self.view.num_model_items:
+            return 0
+        return int(self.new_item_share * self.num_beside_pins + 1e-9)
+
+    @property
+    def num_beside_pins(self) -> int:
+        """Places of the list that no pin takes."""
+        return self.request.k - sum(position <= self.request.k for position in self.pins)
+
+    @property
     def discount(self) -> NDArray[np.float32] | None:
         """`LiveModel.discount` in the columns that the model has; none of items that were appended and have no events
         that it could have learnt from."""

@@ -15,8 +15,9 @@ from app.ranking.batching import MAX_SCORES, rank_all
 from app.ranking.calibration import NORMALISER_ITEMS, log_shares, probabilities
 from app.ranking.explanation import contributions
 from app.ranking.ranker import Ranking
-from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, place_pins
+from app.ranking.rerank import attribute_similarity, cosine_similarity, diversify, keep_places, place_pins
 from app.recommender.counters import rank_by_counters
+from app.recommender.new_items import best_new_items
 from app.recommender.plan import Plan, make_plan
 from app.recommender.popular import Counters, KeptWeights, Weights, rank_by_weights, rank_popular
 from app.recommender.requests import Contribution, Question, RankedList, Reason, Strategy
@@ -133,19 +134,29 @@ def listed_by_likeness(plan: Plan, likeness_V: NDArray[np.float32]) -> RankedLis
 
 
 def _listed(plan: Plan, strategy: Strategy, ranking: Ranking, score_of_pin: Callable[[int], float]) -> RankedList:
-    """The first `k` items after diversity and pins."""
-    request = plan.request
+    """The first `k` items after diversity, new items and pins."""
+    request, reasons = plan.request, plan.reasons
     indices, scores = ranking.item_indices, ranking.scores
     if request.diversity > 0 and len(indices) > 1:
         order = diversify(scores, _similarity(plan, indices), request.diversity, request.k)
         indices, scores = indices[order], scores[order]
     ranked = list(zip(indices.tolist(), scores.tolist(), strict=True))
+    num_new = plan.num_new
+    if num_new:
+        new = best_new_items(plan, num_new)
+        score_of = dict(ranked)
+        by_rank = list(score_of)[: plan.num_beside_pins]
+        first_new = plan.view.num_model_items + 1
+        kept = keep_places(by_rank, new, first_new, plan.new_item_share, plan.num_beside_pins)
+        if kept != by_rank:
+            ranked = [(index, score_of.get(index, np.nan)) for index in kept]
+            reasons = (*reasons, Reason.NEW_ITEMS)
     if plan.pins:
         pins = {position: (index, score_of_pin(index)) for position, index in plan.pins.items()}
         ranked = place_pins(ranked, pins, request.k)
     id_of = plan.view.id_of
     items = [(id_of(index), score) for index, score in ranked[: request.k]]
-    return RankedList(request, strategy, plan.reasons, plan.num_events, items)
+    return RankedList(request, strategy, reasons, plan.num_events, items)
 
 
 def _similarity(plan: Plan, indices_P: NDArray[np.int64]) -> NDArray[np.float32]:

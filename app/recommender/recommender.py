@@ -61,7 +61,10 @@ class Recommender:
         served: ServedLog,
         batcher: Batcher,
         live_rules: LiveRules | None = None,
+        *,
+        new_item_share: float = 0.0,
     ) -> None:
+        """new_item_share: for requests that name none."""
         self._histories = histories
         self._models = models
         self._catalogue = catalogue
@@ -72,6 +75,7 @@ class Recommender:
         self._similar_items = SimilarItems()
         self._cold_items = ColdItems()
         self._live_rules = live_rules
+        self._new_item_share = new_item_share
 
     async def recommend(self, request: RecommendationRequest) -> Recommendation:
         """Always answers: without a model or a known item by popularity, without the store `degraded`.
@@ -157,6 +161,8 @@ class Recommender:
 
     async def _question(self, request: RecommendationRequest) -> Question:
         event_types = self._models.event_types
+        if request.new_item_share is None:
+            request = replace(request, new_item_share=self._new_item_share)
         if request.owner is None:
             return Question(request, (), event_types)
         try:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     UNKNOWN_CANDIDATES = "unknown_candidates"
     PIN_LEFT_OUT = "pin_left_out"
+    NEW_ITEMS = "new_items"
     NO_VECTOR = "no_vector"
     SHORT_CATALOGUE = "short_catalogue"
 
@@ -49,10 +50,12 @@ class RecommendationRequest:
 
     Before top-k: an item comes only if it is available, the filter holds for it, it is one of the candidates (None: all
     items are) and it is not excluded. `boosts` change the scores of those that come.
-    After top-k: `diversity` 0…1 (see `app.ranking.rerank.diversify`), then `pins`, of different items and positions. A
-    pin passes over seen items and over the ranking, and over nothing else.
+    After top-k: `diversity` 0…1 (see `app.ranking.rerank.diversify`), then places for new items, then `pins`, of
+    different items and positions. A pin passes over seen items and over the ranking, and over nothing else.
 
     strategy: None is the model, and what is popular for a user of whom it knows no item.
+    new_item_share: of the list, for items that the model has not learnt (see `app.ranking.rerank.keep_places`); None:
+        what the service is set to. Not with a `strategy`.
     target_event_type: the type of event for which the model ranks; None: any. It must have a head for it.
     """
 
@@ -71,6 +74,7 @@ class RecommendationRequest:
     include_probability: bool = False
     strategy: Popular | None = None
     target_event_type: str | None = None
+    new_item_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,8 @@ class RankedList:
 class RankedItem:
     """`rank` counts from 1; `score` falls with it, except where diversity or a pin moved items.
 
-    `score` is NaN for a pinned item that the model has not learnt. `attributes`, `because` and `probability` are None
-    unless they were asked for, `probability` also where it is not known.
+    `score` is NaN for a pinned item that the model has not learnt and for one that was brought in as new. `attributes`,
+    `because` and `probability` are None unless they were asked for, `probability` also where it is not known.
     """
 
     item_id: str

@@ -175,6 +175,7 @@ class BatchedBody(TypedDict):
     exclude_seen: NotRequired[bool | None]
     strategy: NotRequired[Literal["popular", "trending"] | None]
     target_event_type: NotRequired[str | None]
+    new_item_share: NotRequired[float | None]
 
 
 class BoostBody(TypedDict):
@@ -416,9 +417,9 @@ class ProblemError(TypedDict):
 
 
 class RankedItemAnswer(TypedDict):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes`, `because`
-    and `probability` are there only when they were asked for, `probability` only where the artifact is calibrated
-    and the model has learnt the item.
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt, and in a place kept for
+    one. `attributes`, `because` and `probability` are there only when they were asked for, `probability` only where
+    the artifact is calibrated and the model has learnt the item.
     """
 
     item_id: str
@@ -482,6 +483,7 @@ class RecommendBody(TypedDict):
     exclude_seen: NotRequired[bool | None]
     strategy: NotRequired[Literal["popular", "trending"] | None]
     target_event_type: NotRequired[str | None]
+    new_item_share: NotRequired[float | None]
     explain: NotRequired[bool]
     probability: NotRequired[bool]
     paginate: NotRequired[bool]

@@ -30,8 +30,9 @@ def test_the_command_writes_hit_rates_beside_popularity_and_chance(sets: Path, t
     assert main(["cold-items", *folders, "--sets", "walk", *settings()]) == 0
     page = (tmp_path / "page.md").read_text()
     assert "HR@10 among 3 new items | HR@50 among 3 new items | HR@10 among all 30" in page
-    assert "| **as served** | 1.0000 |" in page, "of three items each is among the first ten"
-    assert "| random | 1.0000 | 1.0000 | .3333 | 1.0000 | 10.0% |" in page
+    assert "| **ranked with all others** | 1.0000 |" in page, "of three items each is among the first ten"
+    assert "| **10% of the places, by likeness** | 1.0000 |" in page
+    assert "| random | 1.0000 | 1.0000 | .3333 | 1.0000 | 10.0% |  |" in page
 
 
 def test_held_out_items_are_in_no_history_and_cases_end_with_one(sets: Path, tmp_path: Path) -> None:
@@ -60,5 +61,26 @@ def test_item_with_the_attributes_that_a_state_points_at_comes_first(sets: Path,
     colours = [cold.attributes[place]["colour"] for place in cold.targets]
     num_green = sum(each["colour"] == "green" for each in cold.attributes)
     assert {"green"} < set(colours)
-    for colour, rank in zip(colours, ranks.among.tolist(), strict=True):
-        assert rank == (0 if colour == "green" else num_green)
+    by_attention = ranks["attention alone"]
+    for colour, rank in zip(colours, by_attention.among.tolist(), strict=True):
+        alike = sum(each["colour"] == colour for each in cold.attributes)
+        behind = num_green if colour != "green" else 0
+        others = {each["colour"] for each in cold.attributes} - {"green", colour}
+        tied = sum(each["colour"] in others for each in cold.attributes) if colour != "green" else 0
+        assert rank == behind + tied + alike - 1, "an item of the same score comes first"
+
+
+def test_kept_places_hold_new_items_whatever_the_model_says(sets: Path, tmp_path: Path) -> None:
+    """All vectors are equal: a list of ten by rank holds the first ten known items, and one place of it is kept."""
+    cold = hold_out(benchmark_source("walk", sets, tmp_path), "walk", tmp_path / "data")
+    table = shared_attributes(cold.data.attributes)
+    attention = SequenceModel(ModelConfig(27, 10, dim=8, num_blocks=1, attributes="embedding"), table).eval()
+    with torch.no_grad():
+        attention.item_embedding.weight.zero_()
+        vectors_AD = attention.attribute_vectors()
+        assert vectors_AD is not None
+        vectors_AD.fill_(1.0)
+    ranks = rank_held_out(cold, FusedModel(attention, None, 0))
+    assert ranks["ranked with all others"].places == 0
+    assert ranks["10% of the places, by likeness"].places == pytest.approx(0.1)
+    assert (ranks["10% of the places, by likeness"].among == 2).all(), "all are alike, and ties count against"

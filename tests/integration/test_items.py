@@ -232,7 +232,10 @@ def test_item_of_which_nothing_is_known_reaches_those_whose_like_chose_it(tmp_pa
 
         def worst_rank() -> int:
             """Of ten answers; a new connection each, so that either worker may take it."""
-            answers = [httpx.post(url, json={"history": ["i3"], "k": 31}).json()["items"] for _ in range(10)]
+            answers = [
+                httpx.post(url, json={"history": ["i3"], "k": 31, "new_item_share": 0}).json()["items"]
+                for _ in range(10)
+            ]
             return max(next((item["rank"] for item in items if item["item_id"] == "n"), 32) for items in answers)
 
         client.put("/items/n", json={"attributes": {"title": "New"}})

@@ -141,3 +141,26 @@ def test_ten_thousand_candidates_are_taken(client: Client) -> None:
         "i6",
         "i3",
     ]
+
+
+def test_item_put_into_the_catalogue_is_recommended_at_once_and_on_every_page_where_it_was(client: Client) -> None:
+    """The default keeps the tenth place of ten; here every second one or every fourth is asked for."""
+    assert client.put("/items/novelty", json={"attributes": {"year": 2026}}).status_code == 200
+    try:
+        answer = recommend(client, history=["i5"], k=4, new_item_share=0.5, exclude_seen=True)
+        assert ids(answer) == ["i4", "novelty", "i6", "i3"]
+        assert (answer["reasons"], answer["items"][1]["score"]) == (["new_items"], None)
+        assert "novelty" in ids(recommend(client, history=[], k=10))
+        assert "novelty" not in ids(recommend(client, history=["i5"], k=9, exclude_seen=False))
+        client.post("/events", json={"user_id": "pages", "item_id": "i5"})
+        first = recommend(client, user_id="pages", k=3, new_item_share=0.25, paginate=True)
+        client.post("/events", json={"user_id": "pages", "item_id": "novelty"})
+        second = recommend(client, user_id="pages", cursor=first["next_cursor"])
+        assert ids(first) + ids(second) == ["i4", "i6", "i3", "novelty", "i7", "i2"]
+        assert second["reasons"] == ["new_items"]
+        for body in ({"filter": {"not": eq("item_id", "novelty")}}, {"exclude_items": ["novelty"]}):
+            assert "novelty" not in ids(recommend(client, history=["i5"], k=4, new_item_share=0.5, **body))
+        assert client.post("/similar", json={"item_id": "i5", "new_item_share": 0.5}).status_code == 422
+    finally:
+        client.delete("/items/novelty")
+    assert "novelty" not in ids(recommend(client, history=["i5"], k=4, new_item_share=0.5))

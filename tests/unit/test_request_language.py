@@ -370,13 +370,99 @@ class OnACircle(CountingRanker):
     """Item n stands at n + n²/100 degrees, so that the likeness of two falls with the distance of their numbers, and of
     two at one distance the smaller number is the nearer one. The last two have no vector."""
 
-    def __init__(self, ranker: Ranker) -> None:
+    def __init__(self, ranker: Ranker, added: Sequence[tuple[float, float]] = ()) -> None:
+        """added: vectors of items behind the model's own."""
         super().__init__(ranker)
         numbers = np.arange(NUM_ITEMS + 1)
         angles_V = np.radians(numbers + numbers**2 / 100)
         vectors_VD = np.stack([np.cos(angles_V), np.sin(angles_V)], axis=1) * (1 + numbers[:, None])
         vectors_VD[-2:] = 0
-        self.item_vectors = vectors_VD.astype(np.float32)
+        self.item_vectors = np.concatenate([vectors_VD, *([row] for row in added)]).astype(np.float32)
+
+
+NEW = {f"n{number}": {"year": 2026} for number in range(1, 5)}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    history=st.lists(st.sampled_from([*IDS, "n1"]), max_size=4),
+    allowed=st.sets(st.sampled_from([*IDS, *NEW])),
+    excluded=st.sets(st.sampled_from([*IDS, *NEW]), max_size=8),
+    unavailable=st.sets(st.sampled_from([*NEW]), max_size=3),
+    share=st.sampled_from([0.0, 0.1, 0.2, 0.5]),
+    k=st.integers(1, NUM_ITEMS),
+    as_candidates=st.booleans(),
+)
+def test_places_for_new_items_keep_to_the_request_and_leave_the_others_in_their_order(
+    history: list[str],
+    allowed: set[str],
+    excluded: set[str],
+    unavailable: set[str],
+    share: float,
+    k: int,
+    as_candidates: bool,
+) -> None:
+    """Of the first n of a list ⌊share · n⌋ are new, as long as there are new ones that may come; the distance model,
+    which has no vectors, brings none by itself."""
+    world = World(model(), sorted(unavailable), **{item: NEW[item] for item in NEW if item not in unavailable})
+    what: dict[str, object] = {"k": k, "exclude_items": frozenset(excluded), "exclude_seen": True}
+    if as_candidates and allowed:
+        what["candidates"] = sorted(allowed)
+    elif allowed:
+        what["filter"] = condition("item_id", "in", sorted(allowed))
+    plain = world.recommend(*history, **what)
+    kept = ids(world.recommend(*history, **what, new_item_share=share))
+    may_come = set(NEW) - unavailable - excluded - set(history)
+    if allowed:
+        may_come &= allowed
+    assert {item for item in kept if item in NEW} <= may_come
+    assert len(set(kept)) == len(kept) >= len(ids(plain))
+    for n in range(1, len(kept) + 1):
+        assert sum(item in NEW for item in kept[:n]) >= min(math.floor(share * n), len(may_come))
+    known = [item for item in kept if item not in NEW]
+    assert known == [item for item in ids(plain) if item not in NEW][: len(known)]
+
+
+def test_place_for_a_new_item_says_so_and_has_no_score() -> None:
+    world = World(model(), **NEW)
+    pinned = world.recommend("i10", k=11, exclude_seen=True, new_item_share=0.1, pins=(Pin("i20", 1),))
+    assert (ids(pinned)[:2], ids(pinned)[-1] in NEW) == (["i20", "i9"], True)
+    pinned = world.recommend("i10", k=10, exclude_seen=True, new_item_share=0.1, pins=(Pin("i20", 1),))
+    assert (pinned.reasons, {*ids(pinned)} & {*NEW}) == ((), set()), "nine places beside the pin"
+    answer = world.recommend("i10", k=10, exclude_seen=True, new_item_share=0.1)
+    assert answer.items[-1].item_id in NEW
+    assert math.isnan(answer.items[-1].score)
+    assert answer.reasons == (Reason.NEW_ITEMS,)
+    assert world.recommend("i10", k=9, exclude_seen=True, new_item_share=0.1).reasons == ()
+    assert not {*NEW} & {*ids(world.recommend(k=10, strategy="popular", new_item_share=0.5))}, (
+        "asked for what is popular"
+    )
+
+
+def test_equal_new_items_are_shared_out_among_users_and_each_user_keeps_theirs() -> None:
+    """Four new items of which nothing is known, one place in ten: a hundred users are shown each about 25 times; below
+    10 has a probability under 1 in 10,000."""
+    world = World(model(), **NEW)
+
+    def shown(user: int) -> str:
+        request = RecommendationRequest(Owner("user", f"u{user}"), None, k=10, new_item_share=0.1)
+        return ids(asyncio.run(world.recommender.recommend(request)))[-1]
+
+    once = [shown(user) for user in range(100)]
+    assert [shown(user) for user in range(100)] == once
+    assert min(once.count(item) for item in NEW) >= 10
+    assert set(once) == set(NEW)
+
+
+def test_new_item_most_like_the_newest_ones_of_the_history_has_the_place() -> None:
+    """Items and new ones stand on a circle; the new ones at 0°, 90°, 180° and 270°, a history at 11° and 9.8°."""
+    angles = [math.pi * number / 2 for number in range(4)]
+    ranker = OnACircle(model().ranker, [(math.cos(angle), math.sin(angle)) for angle in angles])
+    world = World(replace(model(), ranker=ranker), **NEW)
+    answer = world.recommend("i9", "i10", k=10, exclude_seen=True, new_item_share=0.1)
+    assert answer.items[-1].item_id == "n1"
+    answer = world.recommend("i9", "i10", k=10, exclude_seen=True, new_item_share=0.1, exclude_items=frozenset({"n1"}))
+    assert answer.items[-1].item_id == "n2"
 
 
 def similar(world: World, *item_ids: str, **what: object) -> Recommendation:

@@ -106,6 +106,12 @@ class BatchedBody(RankingBody):
     target_event_type: EventTypeName | None = Field(
         None, description="Rank for events of this type, which the model must have a head for; null is any type."
     )
+    new_item_share: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="Share of the places for items that the model has not learnt; null is what the service is set to.",
+    )
 
     @model_validator(mode="after")
     def _target_is_the_models(self) -> Self:
@@ -185,7 +191,8 @@ class ContributionAnswer(BaseModel):
 
 
 class RankedItemAnswer(BaseModel):
-    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt. `attributes`,
+    """`rank` counts from 1. `score` is null for a pinned item that the model has not learnt, and in a place kept for
+    one. `attributes`,
     `because` and `probability` are there only when they were asked for, `probability` only where the artifact is
     calibrated and the model has learnt the item."""
 
