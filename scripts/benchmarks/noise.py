@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from scripts.training.interactions import MIN_EVENTS_FOR_A_CASE, DataError, PreparedData, write_prepared
+from scripts.training.interactions import MIN_EVENTS_FOR_A_CASE, DataError, PreparedData
+from scripts.training.preparation import write_prepared
 
 HELD_OUT = 2
 

@@ -21,7 +21,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
-from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
+from app.artifacts.manifest import EventType
 from app.ranking.ranker import ItemSequence
 
 INTERACTIONS_FILE = "interactions.parquet"
@@ -263,60 +263,3 @@ def fingerprint(
     digest.update("\0".join([split, *(f"{part}={split_times_ms[part]}" for part in sorted(split_times_ms))]).encode())
     digest.update("\0".join(["", *item_ids]).encode())
     return digest.hexdigest()
-
-
-def write_prepared(
-    folder: Path,
-    *,
-    name: str,
-    rows: pl.DataFrame,
-    item_ids: Sequence[str],
-    attributes: Sequence[Mapping[str, Any]],
-    user_ids: Sequence[str],
-    has_clock: bool,
-    exclude_seen: bool,
-    exclude_seen_reason: str = "",
-    split: Split = "leave-one-out",
-    split_times_ms: Mapping[Part, int] | None = None,
-    event_types: Mapping[str, EventType] = DEFAULT_EVENT_TYPES,
-    cleaning: Sequence[Mapping[str, Any]] = (),
-    summary: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> PreparedData:
-    """Write a data folder and load it. `rows` has the columns of interactions.parquet, sorted as it is there.
-
-    prepared.json comes last and the old one goes first, so a folder with a prepared.json is a whole one.
-    """
-    interactions = interactions_of(rows, len(user_ids))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PREPARED_FILE).unlink(missing_ok=True)
-    rows.write_parquet(folder / INTERACTIONS_FILE)
-    items = {
-        "item_index": np.arange(1, len(item_ids) + 1, dtype=np.uint32),
-        "item_id": pl.Series(item_ids, dtype=pl.String),
-        "attributes": pl.Series([orjson.dumps(item).decode() for item in attributes], dtype=pl.String),
-    }
-    pl.DataFrame(items).write_parquet(folder / ITEMS_FILE)
-    users = {"user_index": np.arange(len(user_ids), dtype=np.uint32), "user_id": pl.Series(user_ids, dtype=pl.String)}
-    pl.DataFrame(users).write_parquet(folder / USERS_FILE)
-    times = dict(split_times_ms or {})
-    prepared = {
-        "name": name,
-        "split": split,
-        "split_times_ms": times,
-        "has_clock": has_clock,
-        "exclude_seen": exclude_seen,
-        "exclude_seen_reason": exclude_seen_reason,
-        "event_types": {label: entry.model_dump() for label, entry in event_types.items()},
-        "num_users": len(user_ids),
-        "num_items": len(item_ids),
-        "num_interactions": rows.height,
-        "cleaning": list(cleaning),
-        "summary": dict(summary or {}),
-        "config": dict(config or {}),
-        "fingerprint": fingerprint(interactions, item_ids, split, times),
-    }
-    partial = folder / f"{PREPARED_FILE}.partial"
-    partial.write_bytes(orjson.dumps(prepared, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    partial.replace(folder / PREPARED_FILE)
-    return PreparedData.load(folder)

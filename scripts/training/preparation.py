@@ -1,16 +1,29 @@
 """From a source of raw events to a data folder: clean, split, join attributes, describe, write."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 import polars as pl
 
+from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
 from scripts.training.cleaning import Cleaned, CleaningRules, clean
 from scripts.training.datasets import Source
-from scripts.training.interactions import DataError, Part, PreparedData, Split, write_prepared
+from scripts.training.interactions import (
+    INTERACTIONS_FILE,
+    ITEMS_FILE,
+    PREPARED_FILE,
+    USERS_FILE,
+    DataError,
+    Part,
+    PreparedData,
+    Split,
+    fingerprint,
+    interactions_of,
+)
 
 REPEATS_ARE_COMMON = 0.05
 """Share of repeats above which seen items stay eligible: hiding them would hide what people come back for."""
@@ -127,3 +140,60 @@ def _exclude_seen(share_of_repeats: float, choice: Literal["auto", "yes", "no"])
     if share_of_repeats > REPEATS_ARE_COMMON:
         return False, f"{share}, more than {REPEATS_ARE_COMMON:.0%}: people come back to what they know"
     return True, f"{share}, no more than {REPEATS_ARE_COMMON:.0%}: people look for what is new to them"
+
+
+def write_prepared(
+    folder: Path,
+    *,
+    name: str,
+    rows: pl.DataFrame,
+    item_ids: Sequence[str],
+    attributes: Sequence[Mapping[str, Any]],
+    user_ids: Sequence[str],
+    has_clock: bool,
+    exclude_seen: bool,
+    exclude_seen_reason: str = "",
+    split: Split = "leave-one-out",
+    split_times_ms: Mapping[Part, int] | None = None,
+    event_types: Mapping[str, EventType] = DEFAULT_EVENT_TYPES,
+    cleaning: Sequence[Mapping[str, Any]] = (),
+    summary: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> PreparedData:
+    """Write a data folder and load it. `rows` has the columns of interactions.parquet, sorted as it is there.
+
+    prepared.json comes last and the old one goes first, so a folder with a prepared.json is a whole one.
+    """
+    interactions = interactions_of(rows, len(user_ids))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PREPARED_FILE).unlink(missing_ok=True)
+    rows.write_parquet(folder / INTERACTIONS_FILE)
+    items = {
+        "item_index": np.arange(1, len(item_ids) + 1, dtype=np.uint32),
+        "item_id": pl.Series(item_ids, dtype=pl.String),
+        "attributes": pl.Series([orjson.dumps(item).decode() for item in attributes], dtype=pl.String),
+    }
+    pl.DataFrame(items).write_parquet(folder / ITEMS_FILE)
+    users = {"user_index": np.arange(len(user_ids), dtype=np.uint32), "user_id": pl.Series(user_ids, dtype=pl.String)}
+    pl.DataFrame(users).write_parquet(folder / USERS_FILE)
+    times = dict(split_times_ms or {})
+    prepared = {
+        "name": name,
+        "split": split,
+        "split_times_ms": times,
+        "has_clock": has_clock,
+        "exclude_seen": exclude_seen,
+        "exclude_seen_reason": exclude_seen_reason,
+        "event_types": {label: entry.model_dump() for label, entry in event_types.items()},
+        "num_users": len(user_ids),
+        "num_items": len(item_ids),
+        "num_interactions": rows.height,
+        "cleaning": list(cleaning),
+        "summary": dict(summary or {}),
+        "config": dict(config or {}),
+        "fingerprint": fingerprint(interactions, item_ids, split, times),
+    }
+    partial = folder / f"{PREPARED_FILE}.partial"
+    partial.write_bytes(orjson.dumps(prepared, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    partial.replace(folder / PREPARED_FILE)
+    return PreparedData.load(folder)

@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from app.artifacts.manifest import DEFAULT_EVENT_TYPES, EventType
-from scripts.training.interactions import PreparedData, write_prepared
+from scripts.training.interactions import PreparedData
+from scripts.training.preparation import write_prepared
 
 BEHAVIOURS = {"view": EventType(index=1), "cart": EventType(index=2), "purchase": EventType(index=3)}
 """The event-type map of `behaviour_sequences`."""

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scripts.training.interactions import DataError, Interactions, PreparedData, Split, write_prepared
+from scripts.training.interactions import DataError, Interactions, PreparedData, Split
+from scripts.training.preparation import write_prepared
 
 SCHEMA = {
     "user_index": pl.UInt32,
