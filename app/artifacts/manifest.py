@@ -187,6 +187,11 @@ class Manifest(_Frozen):
     def _has_what_its_format_needs(self) -> "Manifest":
         if self.format_version == 2 and not ("item_vectors" in self.graph.inputs and "states" in self.graph.outputs):
             raise ValueError("a graph of format 2 has the input item_vectors and the output states")
+        unknown = sorted(set(self.target_event_types) - self.event_types.keys())
+        if unknown:
+            raise ValueError(f"target_event_types {unknown} are not in event_types")
+        if self.target_event_types and "target_type" not in self.graph.inputs:
+            raise ValueError("target_event_types belong to a graph with the input target_type")
         return self
 
 

@@ -141,7 +141,10 @@ def load_model(
         )
     has_index = INDEX_FILE in manifest.files
     if ranking == "approximate" or (ranking == "auto" and has_index and device == "cpu"):
-        approximate = _approximate(ranker, folder / INDEX_FILE if has_index else None)
+        try:
+            approximate = _approximate(ranker, folder / INDEX_FILE if has_index else None)
+        except Exception as error:  # whatever faiss makes of a damaged file: it promises no type
+            raise ArtifactError(f"{folder.name}: cannot be ranked approximately: {error}") from error
         # Not the exact ranker as well: onnxruntime would keep 30 MB and more for scores of a million items.
         replay_reference_cases(manifest, approximate.exhaustive())
         return LiveModel(manifest, vocabulary, attributes, popularity, approximate, attribute_vectors)
@@ -152,17 +155,13 @@ def load_model(
 def _approximate(exact: ExactRanker, index_file: Path | None) -> ApproximateRanker:
     """Without an index file one is built in memory: fine for small catalogues, a minute for a million items.
 
-    Raises:
-        ArtifactError: faiss is missing, the index is damaged, or the artifact is of format 1.
+    Raises what faiss raises for an index that is damaged, or ValueError for a graph of format 1.
     """
     vectors_VD = exact.item_vectors
-    try:
-        if vectors_VD is None:
-            raise ValueError("its graph holds the item vectors itself (format 1); export the version again")
-        index = ItemIndex.build(vectors_VD) if index_file is None else ItemIndex.read(index_file)
-        return ApproximateRanker(exact, index)
-    except Exception as error:  # whatever faiss makes of a damaged file: it promises no type
-        raise ArtifactError(f"the version cannot be ranked approximately: {error}") from error
+    if vectors_VD is None:
+        raise ValueError("its graph holds the item vectors itself (format 1); export the version again")
+    index = ItemIndex.build(vectors_VD) if index_file is None else ItemIndex.read(index_file)
+    return ApproximateRanker(exact, index)
 
 
 def read_current(folder: Path) -> str | None:

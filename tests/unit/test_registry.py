@@ -76,6 +76,14 @@ def vocabulary_of_another_size(folder: Path) -> None:
             "the manifest declares",
         ),
         (lambda folder: edit_manifest(folder, lambda m: m.update(max_length=201)), "SEGUE_HISTORY_CAP to at least 201"),
+        (
+            lambda folder: edit_manifest(folder, lambda m: m.update(target_event_types=["lease"])),
+            r"target_event_types \['lease'\] are not in event_types",
+        ),
+        (
+            lambda folder: edit_manifest(folder, lambda m: m.update(target_event_types=["view"])),
+            "a graph with the input target_type",
+        ),
     ],
 )
 def test_damaged_artifact_is_refused_with_the_reason(
@@ -124,7 +132,7 @@ def test_damaged_index_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"item_index\.faiss has sha256"):
         load_model(folder, history_cap=200)
     edit_manifest(folder, lambda manifest: manifest["files"].update({INDEX_FILE: sha256(folder / INDEX_FILE)}))
-    with pytest.raises(ArtifactError, match="cannot be ranked approximately"):
+    with pytest.raises(ArtifactError, match=f"{folder.name}: cannot be ranked approximately"):
         load_model(folder, history_cap=200)
 
 
