@@ -72,6 +72,8 @@ class ExactRanker:
         self._max_length = max_length
         self._device: Device = device
         self._num_items = num_items
+        self._tables: dict[str, NDArray[Any]] = {}
+        self._table_values: dict[str, ort.OrtValue] = {}
         self._set_tables(tables or {})
 
     def with_tables(self, tables: Tables) -> "ExactRanker":
@@ -94,12 +96,15 @@ class ExactRanker:
         for name, table in tables.items():
             if len(table) > self._num_items + 1:
                 raise ValueError(f"{name} has {len(table)} rows, there are only {self._num_items + 1} indices")
-        self._tables = dict(tables)
-        # Wrapped once: onnxruntime reads the memory where it is, and on a GPU the table is copied there only now.
+        # Wrapped once: onnxruntime reads the memory where it is, and on a GPU the table is copied there only now. One
+        # that another ranker has already, as item vectors are where only rules change, is not copied again.
         self._table_values = {
-            name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(table), self._device, 0)
+            name: self._table_values[name]
+            if self._tables.get(name) is table
+            else ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(table), self._device, 0)
             for name, table in tables.items()
         }
+        self._tables = dict(tables)
         # A graph of format 2 adds whatever can be broadcast to the scores; one of format 1 declares the width.
         self._nothing_hidden = np.zeros((1, 1 if tables else self._num_items + 1), dtype=np.float32)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import orjson
 import pytest
 
@@ -207,3 +208,25 @@ async def test_rows_that_wait_are_made_at_later_refreshes(monkeypatch: pytest.Mo
     for index in (3, 4, NEW):
         for other in (3, 4, NEW):
             assert weight(rules, shop, index, other) == pytest.approx(weight(whole, shop, index, other), rel=1e-6)
+
+
+async def test_only_tables_that_changed_are_given_to_the_runtime_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the item vectors would be copied to it with every refresh."""
+    shop = Shop()
+    assert shop.live is not None
+    shop.event("u1", "i3")
+    shop.event("u1", "new")
+    rules = follower(shop)
+    await rules.refresh()
+    model = ColdItems().lengthened(shop.live, shop.current)
+    assert isinstance(model.ranker, ExactRanker)
+    given: list[int] = []
+    wrap = ort.OrtValue.ortvalue_from_numpy
+
+    def counted(table: np.ndarray, *where: Any) -> ort.OrtValue:
+        given.append(table.shape[1])
+        return wrap(table, *where)
+
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", counted)
+    assert rules.applied(model, shop.current) is not model
+    assert given == [model.ranker.tables["rule_items"].shape[1]] * 2
