@@ -79,8 +79,10 @@ class ItemIndex:
         return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP))
 
     @classmethod
-    def build(cls, item_vectors_VD: NDArray[np.float32], *, seed: int = 0) -> "ItemIndex":
+    def build(cls, item_vectors_VD: NDArray[np.float32], *, num_lists: int | None = None, seed: int = 0) -> "ItemIndex":
         """Of all rows but the padding; some 20 s of one core at a million items with D = 64.
+
+        num_lists: None: as many as `LISTS_PER_ROOT` and `ITEMS_PER_LIST` say.
 
         Raises:
             ImportError: faiss is not installed.
@@ -88,7 +90,8 @@ class ItemIndex:
         faiss = _faiss()
         points_XD = np.ascontiguousarray(item_vectors_VD[1:], dtype=np.float32)
         num_points, dim = points_XD.shape
-        num_lists = max(1, math.floor(min(LISTS_PER_ROOT * math.sqrt(num_points), num_points / ITEMS_PER_LIST)))
+        most = num_points / ITEMS_PER_LIST
+        num_lists = num_lists or max(1, math.floor(min(LISTS_PER_ROOT * math.sqrt(num_points), most)))
         index = faiss.index_factory(dim, f"IVF{num_lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.cp.niter, index.cp.seed = ITERATIONS, seed
         index.cp.spherical = True  # popular items are long, and a search wants large products, not near neighbours

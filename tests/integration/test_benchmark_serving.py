@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,20 @@ import pytest
 
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
+from scripts.benchmarks.serving import peer
 from scripts.benchmarks.serving.command import HEAD, table
 from scripts.benchmarks.serving.load import Load, closed_loop, open_loop
-from scripts.benchmarks.serving.rows import USERS, Row, item_ids, recommend_bodies, recommend_calls
-from scripts.benchmarks.serving.services import empty_route, fill_histories, post, service
+from scripts.benchmarks.serving.rows import (
+    EVENTS_PER_USER,
+    NUM_USERS,
+    SMALL,
+    USERS,
+    Row,
+    item_ids,
+    recommend_bodies,
+    recommend_calls,
+)
+from scripts.benchmarks.serving.services import drawn_items, empty_route, fill_histories, post, service
 from scripts.benchmarks.serving.simulated import NUM_CATEGORIES, promote, write_simulated_artifact
 
 pytestmark = pytest.mark.load
@@ -60,6 +71,39 @@ def test_service_is_loaded_and_measured(artifacts: Path, tmp_path: Path) -> None
         (tmp_path / "answer.json").write_text(json.dumps(answer))
         with empty_route(tmp_path / "answer.json") as empty:
             assert post(empty.url, "/recommend", {}) == answer
+
+
+# Stands in for LibRecommender: knows the items that its data name, and which of them user 0 has seen.
+PEER = """
+import json, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+import numpy as np
+folder = Path(sys.argv[1])
+data, settings = np.load(folder / "data.npz"), json.loads((folder / "settings.json").read_text())
+class Answers(BaseHTTPRequestHandler):
+    def do_POST(self):
+        user = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["user"]
+        unseen = np.setdiff1d(data["items"], data["items"][data["users"] == user])
+        body = json.dumps({"num_items": len(set(data["items"].tolist())), "ranked": unseen[:10].tolist()}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+HTTPServer(("127.0.0.1", settings["port"]), Answers).serve_forever()
+"""
+
+
+def test_the_peer_is_given_every_item_and_the_histories_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "peer.py").write_text(PEER)
+    monkeypatch.setattr(peer, "PEER_SCRIPT", tmp_path / "peer.py")
+    seen = set(drawn_items(NUM_USERS, SMALL, EVENTS_PER_USER)[3])
+    with peer.libserving(Path(sys.executable)) as running:
+        answer = post(running.url, "/embed/recommend", {"user": 3, "n_rec": 10})
+    first_unseen = [index for index in range(1, 100) if index not in seen][:10]
+    assert answer == {"num_items": SMALL, "ranked": first_unseen}
 
 
 def test_one_item_in_a_hundred_has_a_category(artifacts: Path) -> None:

@@ -7,23 +7,38 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scripts.benchmarks.pages import machine, markdown_table, write_section
-from scripts.benchmarks.serving.rows import Bench, Row, curves, large_catalogue, medium_catalogue, small_catalogue
+from scripts.benchmarks.serving.huge import huge_catalogue
+from scripts.benchmarks.serving.peer import beside_libserving
+from scripts.benchmarks.serving.rows import (
+    Bench,
+    Row,
+    constant_rate,
+    curves,
+    large_catalogue,
+    medium_catalogue,
+    small_catalogue,
+)
 
 PAGE = Path("docs/benchmarks/serving.md")
 SECONDS = 20.0
 QUICK_SECONDS = 4.0
 GROUPS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]]]] = {
+    "constant": ("12,000 items at a constant rate", constant_rate),
     "small": ("12,000 items", small_catalogue),
     "medium": ("100,000 items", medium_catalogue),
     "large": ("1,000,000 items", large_catalogue),
     "curves": ("Cost curves", curves),
+    "huge": ("10,000,000 items", huge_catalogue),
+    "peer": ("Beside LibRecommender's libserving", beside_libserving),
 }
 HEAD = ["", "target", "requests/s", "p50 ms", "p90 ms", "p99 ms", "failed", "cores", "also"]
 
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("serving", help="latency, throughput and memory of the service, against targets")
-    parser.add_argument("--only", choices=GROUPS, nargs="+", default=list(GROUPS), help="default all of them")
+    parser.add_argument("--only", choices=GROUPS, nargs="+", help="default all but huge, peer with --peer-python")
+    parser.add_argument("--peer-python", type=Path, metavar="PYTHON",
+                        help="of an environment in which LibRecommender serves: measure it too")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the longest load, default %(default)s")
     parser.add_argument("--quick", action="store_const", dest="seconds", const=QUICK_SECONDS,
                         help=f"--seconds {QUICK_SECONDS:g}: to see that it runs")  # fmt: skip
@@ -33,14 +48,19 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _run(options: argparse.Namespace) -> None:
     with TemporaryDirectory(prefix="segue-") as folder:
-        bench = Bench(Path(folder), options.seconds)
-        for name in options.only:
+        bench = Bench(Path(folder), options.seconds, options.peer_python)
+        for name in options.only or _usual(options.peer_python):
             title, measure = GROUPS[name]
             began = conditions(options.seconds)
             print(f"{title}\n{began}", flush=True)
             rows = list(_printed(measure(bench)))
             write_section(options.page, name, f"{began}\n\n{table(rows)}")
     print(options.page)
+
+
+def _usual(peer_python: Path | None) -> list[str]:
+    """Ten million items take half an hour and 8 GB of memory."""
+    return [name for name in GROUPS if name != "huge" and (name != "peer" or peer_python is not None)]
 
 
 def _printed(rows: Iterable[Row]) -> Iterator[Row]:

@@ -45,8 +45,10 @@ class Row:
 class Bench:
     """Artifacts are written when they are first asked for, all in one folder that goes at the end."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, peer_python: Path | None = None) -> None:
+        """peer_python: of an environment in which LibRecommender is installed."""
         self.seconds = seconds
+        self.peer_python = peer_python
         self._folder = folder
 
     def artifacts(self, num_items: int) -> Path:
@@ -76,12 +78,16 @@ def recommend_calls(**fields: object) -> Iterator[Call]:
     return cycle([Call(RECOMMEND, "/recommend", body) for body in recommend_bodies(**fields)])
 
 
-def small_catalogue(bench: Bench) -> Iterator[Row]:
+def constant_rate(bench: Bench) -> Iterator[Row]:
     with bench.service(SMALL, workers=2) as running:
         traffic = Traffic(USERS, item_ids(SMALL), share_of_events=0.2)
         load = open_loop(running, traffic.calls(), 1000, bench.seconds)
         work = "1,000 requests/s, 80 % recommend, 20 % events, two workers"
         yield Row(work, "p90 < 7 ms, p99 < 25 ms", load)
+
+
+def small_catalogue(bench: Bench) -> Iterator[Row]:
+    with bench.service(SMALL, workers=2) as running:
         load = closed_loop(running, "/recommend", recommend_bodies(), bench.seconds / 2)
         yield Row("`/recommend`, closed loop, two workers", "", load)
     with bench.service(SMALL) as running:
@@ -91,23 +97,30 @@ def small_catalogue(bench: Bench) -> Iterator[Row]:
 
 
 def _beside_the_empty_route(bench: Bench, running: Running) -> Iterator[Row]:
-    """Turn by turn, so that both meet the same machine."""
-    seconds = max(2.0, bench.seconds / 4)
     with TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         answer.write_text(json.dumps(post(running.url, "/recommend", {"user_id": USERS[0], "k": 10})))
         with empty_route(answer) as empty:
-            pairs = [
-                [closed_loop(each, "/recommend", recommend_bodies(), seconds) for each in (running, empty)]
-                for _ in range(ROUNDS)
-            ]
-    ratio = sorted(ours.per_second / theirs.per_second for ours, theirs in pairs)[ROUNDS // 2]
-    pairs.sort(key=lambda pair: pair[0].per_second)
-    ours, theirs = pairs[ROUNDS // 2]
+            ours, theirs, ratio = turn_by_turn(
+                lambda seconds: closed_loop(running, "/recommend", recommend_bodies(), seconds),
+                lambda seconds: closed_loop(empty, "/recommend", recommend_bodies(), seconds),
+                max(2.0, bench.seconds / 4),
+            )
     yield Row(
         "`/recommend`, closed loop, one worker", "≥ 0.4 × the empty route", ours, f"{ratio:.2f} × the empty route"
     )
     yield Row("the empty route: FastAPI, the same body, nothing done", "", theirs)
+
+
+def turn_by_turn(
+    ours: Callable[[float], Load], theirs: Callable[[float], Load], seconds: float
+) -> tuple[Load, Load, float]:
+    """The loads of the median round by our requests/s, and the median ratio of ours to theirs: both meet the same
+    machine."""
+    pairs = [(ours(seconds), theirs(seconds)) for _ in range(ROUNDS)]
+    ratio = sorted(one.per_second / other.per_second for one, other in pairs)[ROUNDS // 2]
+    pairs.sort(key=lambda pair: pair[0].per_second)
+    return (*pairs[ROUNDS // 2], ratio)
 
 
 def _events(bench: Bench, running: Running) -> Iterator[Row]:
@@ -191,11 +204,11 @@ def _retrieval(bench: Bench) -> Iterator[Row]:
         hits += len(set(found) & set(expected))
     states = [approximate.states([history]) for history in histories]  # type: ignore[attr-defined]  # of format 2
     index = approximate.index  # type: ignore[attr-defined]  # approximate as asked for
-    retrieval = _timed(lambda place: index.search(states[place], 160))
+    retrieval = timed(lambda place: index.search(states[place], 160))
     yield Row("retrieval alone, 1,000,000 items", "p50 < 1 ms at recall@10 ≥ 0.98", retrieval,
               f"recall@10 of the fused ranking {hits / (10 * NUM_HISTORIES):.3f}")  # fmt: skip
-    yield Row("approximate ranking, no HTTP", "", _timed(lambda place: approximate.rank([histories[place]], 10)))
-    yield Row("exact ranking, no HTTP", "", _timed(lambda place: exact.rank([histories[place]], 10)))
+    yield Row("approximate ranking, no HTTP", "", timed(lambda place: approximate.rank([histories[place]], 10)))
+    yield Row("exact ranking, no HTTP", "", timed(lambda place: exact.rank([histories[place]], 10)))
     adjust_BV = np.full((1, LARGE + 1), -np.inf, dtype=np.float32)
     adjust_BV[0, 7::100] = 0
     same = sum(
@@ -206,9 +219,10 @@ def _retrieval(bench: Bench) -> Iterator[Row]:
     yield Row("the same filter, no HTTP", "exact", None, f"{same} of 50 lists are those of the exact ranking")
 
 
-def _timed(call: Callable[[int], object]) -> Load:
+def timed(call: Callable[[int], object], num_calls: int = NUM_HISTORIES) -> Load:
+    """Of calls one after another in this process."""
     milliseconds = []
-    for place in range(NUM_HISTORIES):
+    for place in range(num_calls):
         start = time.perf_counter()
         call(place)
         milliseconds.append(1000 * (time.perf_counter() - start))

@@ -58,7 +58,7 @@ def service(artifacts: Path, folder: Path, *, workers: int = 1, **settings: obje
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SEGUE_")}
     chosen = {"port": port, "data_dir": folder, "artifacts_dir": artifacts, "workers": workers, "log_level": "error"}
     environment |= {f"SEGUE_{name.upper()}": str(value) for name, value in (chosen | settings).items()}
-    with _process([sys.executable, "-m", "app"], port, environment) as running:
+    with running_process([sys.executable, "-m", "app"], port, environment) as running:
         # It listens before its workers are ready; the first answer waits for one of them.
         answer = post(running.url, "/recommend", {"history": [], "k": 1})
         if answer["model_version"] is None:
@@ -70,22 +70,25 @@ def service(artifacts: Path, folder: Path, *, workers: int = 1, **settings: obje
 def empty_route(answer: Path) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "scripts.benchmarks.serving.empty_route", str(answer), str(port)]
-    with _process(command, port, dict(os.environ)) as running:
+    with running_process(command, port) as running:
         yield running
 
 
-def fill_histories(url: str, user_ids: Sequence[str], item_ids: Sequence[str], events_per_user: int) -> None:
-    """The same events each time; the popular items are the first ones."""
+def drawn_items(num_users: int, num_items: int, events_per_user: int) -> list[list[int]]:
+    """The item indices of each user's events, oldest first: the same each time, and the popular items are the first
+    ones."""
     draw = random.Random(7)
-    for first in range(0, len(user_ids), 20):
+    return [[int((num_items + 1) ** draw.random()) for _ in range(events_per_user)] for _ in range(num_users)]
+
+
+def fill_histories(url: str, user_ids: Sequence[str], item_ids: Sequence[str], events_per_user: int) -> None:
+    """With `drawn_items`."""
+    histories = list(zip(user_ids, drawn_items(len(user_ids), len(item_ids), events_per_user), strict=True))
+    for first in range(0, len(histories), 20):
         batch = [
-            {
-                "user_id": user_id,
-                "item_id": item_ids[int((len(item_ids) + 1) ** draw.random()) - 1],
-                "timestamp": 1_700_000_000_000 + 1000 * step,
-            }
-            for user_id in user_ids[first : first + 20]
-            for step in range(events_per_user)
+            {"user_id": user_id, "item_id": item_ids[index - 1], "timestamp": 1_700_000_000_000 + 1000 * step}
+            for user_id, indices in histories[first : first + 20]
+            for step, index in enumerate(indices)
         ]
         post(url, "/events", {"events": batch})
 
@@ -111,7 +114,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def _process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[Running]:
+def running_process(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[Running]:
+    """Until the end of the block, from when it listens.
+
+    Raises:
+        BenchmarkError: it ended before, or took too long.
+    """
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS

@@ -54,6 +54,7 @@ LOGIT_SCALE = 4.0
 BRANCHES = 0.1
 """Weight of what attention and feed-forward layers add to the newest item's own vector."""
 NUM_CATEGORIES = 100
+CHUNK = 1_000_000
 MODEL_ITEMS = 1000
 """Items of the model whose graph is taken; the graph does not know the size of its tables."""
 
@@ -86,7 +87,8 @@ def simulated_tables(num_items: int, *, seed: int = 0) -> dict[str, NDArray[Any]
     centres_CD /= np.linalg.norm(centres_CD, axis=1, keepdims=True)
     cluster_V = (num_clusters * rng.random(num_items + 1) ** 2).astype(np.int64)
     vectors_VD = rng.standard_normal((num_items + 1, DIM), dtype=np.float32) * np.float32(SPREAD / DIM**0.5)
-    vectors_VD += centres_CD[cluster_V]
+    for first in range(0, num_items + 1, CHUNK):  # at ten million items a second array of this size is much
+        vectors_VD[first : first + CHUNK] += centres_CD[cluster_V[first : first + CHUNK]]
     popularity_V = (np.arange(num_items + 1) + 10.0) ** -0.3
     vectors_VD *= (1 + 0.5 * popularity_V / popularity_V[0])[:, None].astype(np.float32)
     vectors_VD[0] = 0
@@ -112,7 +114,7 @@ def write_simulated_artifact(artifacts: Path, num_items: int, *, version: str) -
     """Write a version and return its folder. Every item has a `category`, one of a hundred."""
     folder = artifacts / version
     folder.mkdir(parents=True)
-    graph, content = _graph()
+    graph, content = simulated_graph()
     (folder / GRAPH_FILE).write_bytes(content)
     tables = simulated_tables(num_items)
     for name, table in tables.items():
@@ -152,7 +154,7 @@ def write_simulated_artifact(artifacts: Path, num_items: int, *, version: str) -
 
 
 @cache
-def _graph() -> tuple[Graph, bytes]:
+def simulated_graph() -> tuple[Graph, bytes]:
     """The same for every size, made once."""
     model = simulated_model(MAX_LENGTH)
     with TemporaryDirectory() as folder:
