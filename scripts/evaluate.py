@@ -14,6 +14,7 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
+from app.ranking.rerank import popularity_discount
 from scripts.training.calibration import calibrate
 from scripts.training.comparison import HEADLINE_METRICS, MODEL, Comparison, compare
 from scripts.training.evaluation import EvaluationResult
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         calibration = None
         if options.split == "test":  # fitted on validation: only test can say how far it is off
             masks_seen = comparison.protocol["exclude_seen"]
-            calibration = calibrate(ModelScorer(run.model), run.data, exclude_seen=masks_seen)
+            counts_V = run.data.train.item_counts(run.data.num_items)
+            discount_V = popularity_discount(counts_V, run.popularity_discount)
+            calibration = calibrate(ModelScorer(run.model), run.data, exclude_seen=masks_seen, discount_V=discount_V)
     except (DataError, RunError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
@@ -92,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if calibration is not None:
         figures["calibration"] = calibration.as_json()
     content = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-    experiment = {**asdict(run.config.training), "share_of_rules": run.model.share}
+    experiment = {**asdict(run.config.training), "share_of_rules": run.model.share, "returns": run.model.returns}
     html = report_html(options.run.resolve().name, comparison, run.data, run.history, experiment, calibration)
     write_atomically(options.run / REPORT_FILE, html.encode())
     write_atomically(options.run / EVALUATION_FILE, content.encode())

@@ -167,6 +167,9 @@ def _print_outcome(outcome: Outcome) -> None:
 def _print_fitted(fitted: Fitted) -> None:
     reached = ", ".join(f"{share:g}: {value:.4f}" for share, value in fitted.by_share.items())
     print(f"share of sequential rules {fitted.model.share:g}, by validation {WATCHED_METRIC} of each: {reached}")
+    if fitted.by_returns:
+        reached = ", ".join(f"{returns:g}: {value:.4f}" for returns, value in fitted.by_returns.items())
+        print(f"share of the history's own items {fitted.model.returns:g}, by the same of each: {reached}")
     if fitted.reranked is not None:
         verdict = "kept" if fitted.model.reranker else "left out"
         print(f"re-ranked: {fitted.reranked:.4f} instead of {fitted.mixture:.4f}, {verdict}")

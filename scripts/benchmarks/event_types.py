@@ -37,24 +37,21 @@ def generated_set(folder: Path) -> PreparedData:
 
 def cases_to_rank(data: PreparedData) -> Cases:
     """Of the test part: one event a user, or of data split by time every event, at most `LATER_CASES` of them."""
-    if data.split == "leave-one-out":
-        return data.cases("test")
-    return data.later_cases("test", at_most=LATER_CASES)
+    return data.cases("test", at_most=LATER_CASES)
 
 
-def target_types(data: PreparedData, cases: Cases) -> NDArray[np.uint8]:
+def target_types(cases: Cases) -> NDArray[np.uint8]:
     """The event type of every case's target."""
-    types: NDArray[np.uint8] = data.everything.event_types[
-        data.everything.offsets[cases.user_indices] + cases.histories.lengths
-    ]
-    return types
+    if cases.target_types is None:
+        raise ValueError("cases of prepared data are expected, which know the event types of their targets")
+    return cases.target_types
 
 
 def measure_heads(
     data: PreparedData, cases: Cases, config: TrainingConfig, output: Path, progress: TrainingProgress
 ) -> dict[str, NDArray[np.float64]]:
     """Name of a row → NDCG@10 of each case; `output` takes the two run folders."""
-    types = target_types(data, cases)
+    types = target_types(cases)
     names = {declared.index: name for name, declared in data.event_types.items() if declared.index in types}
     without, heads = (
         _trained(data, config.with_values({"event_types": each}), output, progress) for each in (False, True)
@@ -86,7 +83,7 @@ def gains(data: PreparedData, cases: Cases, rows: Mapping[str, NDArray[np.float6
 
 
 def _groups(data: PreparedData, cases: Cases) -> dict[str, NDArray[np.bool_]]:
-    types = target_types(data, cases)
+    types = target_types(cases)
     groups = {name: types == declared.index for name, declared in data.event_types.items() if declared.index in types}
     return {**groups, "all": np.ones(len(types), dtype=np.bool_)}
 

@@ -224,10 +224,13 @@ def measure_baselines(
     folder = _set_folder(data, output) / "baselines"
     found: dict[str, dict[str, Evaluated]] = {}
     scorers: dict[str, Scorer] = {}
-    for name in ("popularity", "markov", "item_knn", "sequential_rules"):
+    names = ["popularity", "markov", "item_knn", "sequential_rules"]
+    if not data.exclude_seen:
+        names.insert(1, "personal_popularity")
+    for name in names:
         kept = _read(folder / name, cases)
         if kept is None:
-            scorers = scorers or fit_baselines(data.train, data.num_items)
+            scorers = scorers or fit_baselines(data.train, data.num_items, exclude_seen=data.exclude_seen)
             kept = {part: _evaluated(scorers[name], data, each) for part, each in cases.items()}
             _write(folder / name, kept, {})
         found[name] = kept

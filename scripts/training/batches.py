@@ -21,7 +21,8 @@ class Batch:
     """Input items and the item that follows each, with the times and event types of the former and the event types of
     the latter: int64, padded with 0 on the right.
 
-    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9.
+    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9. Where 7 and 2 came at one time, it is
+    4 7 2 or 4 2 7, and 4 leads to either of the two, both of them to 9.
     """
 
     items_BL: NDArray[np.int64]
@@ -63,7 +64,7 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """All windows of one epoch, in batches of at most `batch_tokens` cells (one window where it alone is longer).
 
-    Windows of one length meet in random order, and so do the batches.
+    Windows of one length meet in random order, and so do the batches. Where events share a time, see `_steps`.
     """
     rng = np.random.default_rng([seed, epoch])
     windows = cut_windows(interactions.offsets, max_length, rng)
@@ -75,25 +76,54 @@ def epoch_batches(
         size = max(1, batch_tokens // int(windows.lengths[by_length[begin]]))
         slices.append(slice(begin, begin + size))
         begin += size
-    for number in rng.permutation(len(slices)):
+    order = rng.permutation(len(slices))
+    steps = _steps(interactions, rng)
+    for number in order:
         chosen = by_length[slices[number]]
-        yield _batch(interactions, windows.starts[chosen], windows.lengths[chosen])
+        yield _batch(interactions, steps, windows.starts[chosen], windows.lengths[chosen])
 
 
-def _batch(interactions: Interactions, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]) -> Batch:
+@dataclass(frozen=True)
+class _Steps:
+    """Row by row of the interactions: which event stands there in this epoch, and which one it leads to, −1 for none.
+    A user's last row leads into the next user's, where no window reaches."""
+
+    events: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+
+def _steps(interactions: Interactions, rng: np.random.Generator) -> _Steps:
+    """Every event leads to the next one. Events of one time have no order but that of a file, which may well be sorted:
+    they stand in random order, and each leads to a random event of the user's next time, as it will be asked for."""
+    rows = np.arange(len(interactions))
+    groups = interactions.time_groups
+    if len(groups.starts) == len(rows):
+        return _Steps(rows, rows + 1)
+    events = np.lexsort((rng.random(len(rows)), groups.of_event))
+    sizes = np.diff(groups.starts, append=len(rows))
+    following = np.minimum(groups.of_event + 1, len(sizes) - 1)
+    drawn = groups.starts[following] + (rng.random(len(rows)) * sizes[following]).astype(np.int64)
+    owners = np.repeat(np.arange(interactions.num_users), interactions.lengths)
+    is_own = (following > groups.of_event) & (owners[drawn] == owners)
+    return _Steps(events, np.where(is_own, drawn, -1))
+
+
+def _batch(
+    interactions: Interactions, steps: _Steps, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]
+) -> Batch:
     column_L = np.arange(lengths_B.max())
     inside_BL = column_L < lengths_B[:, None]
-    last = len(interactions) - 1
-    place_BL = np.minimum(starts_B[:, None] + column_L, last)
-    next_BL = np.minimum(place_BL + 1, last)
+    place_BL = np.minimum(starts_B[:, None] + column_L, len(interactions) - 1)
+    event_BL, next_BL = steps.events[place_BL], steps.targets[place_BL]
+    leads_BL = inside_BL & (next_BL >= 0)
 
-    def gathered(values: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.where(inside_BL, values[places], 0).astype(np.int64)
+    def gathered(values: NDArray[Any], places: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.where(known, values[np.where(known, places, 0)], 0).astype(np.int64)
 
     return Batch(
-        items_BL=gathered(interactions.items, place_BL),
-        targets_BL=gathered(interactions.items, next_BL),
-        timestamps_ms_BL=gathered(interactions.timestamps_ms, place_BL),
-        event_types_BL=gathered(interactions.event_types, place_BL),
-        target_types_BL=gathered(interactions.event_types, next_BL),
+        items_BL=gathered(interactions.items, event_BL, inside_BL),
+        targets_BL=gathered(interactions.items, next_BL, leads_BL),
+        timestamps_ms_BL=gathered(interactions.timestamps_ms, event_BL, inside_BL),
+        event_types_BL=gathered(interactions.event_types, event_BL, inside_BL),
+        target_types_BL=gathered(interactions.event_types, next_BL, leads_BL),
     )

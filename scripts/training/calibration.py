@@ -45,11 +45,19 @@ class CalibrationReport:
         return {**self.calibration.model_dump(), "error_of_shares": self.error_of_shares, "num_pairs": self.num_pairs}
 
 
-def calibrate(scorer: Scorer, data: PreparedData, *, exclude_seen: bool) -> CalibrationReport:
-    """Fitted on the validation part, measured on the test part, at most 20,000 cases of each, evenly chosen."""
-    fitted = pairs_of(scorer, data.cases("validation"), num_items=data.num_items, exclude_seen=exclude_seen)
+def calibrate(
+    scorer: Scorer, data: PreparedData, *, exclude_seen: bool, discount_V: NDArray[np.float32] | None = None
+) -> CalibrationReport:
+    """Fitted on the validation part, measured on the test part, at most 20,000 cases of each, evenly chosen.
+
+    discount_V: of popularity, which is added to the scores to decide what is shown; the probability of what is shown
+    stays the model's.
+    """
+    fitted, measured = (
+        pairs_of(scorer, data.cases(part), num_items=data.num_items, exclude_seen=exclude_seen, discount_V=discount_V)
+        for part in ("validation", "test")
+    )
     slope, intercept = fit(fitted)
-    measured = pairs_of(scorer, data.cases("test"), num_items=data.num_items, exclude_seen=exclude_seen)
     chances_P = probabilities(measured.log_shares_P, slope, intercept)
     return CalibrationReport(
         Calibration(
@@ -60,8 +68,17 @@ def calibrate(scorer: Scorer, data: PreparedData, *, exclude_seen: bool) -> Cali
     )
 
 
-def pairs_of(scorer: Scorer, cases: Cases, *, num_items: int, exclude_seen: bool) -> Pairs:
-    """Of the first ten eligible items of each case."""
+def pairs_of(
+    scorer: Scorer,
+    cases: Cases,
+    *,
+    num_items: int,
+    exclude_seen: bool,
+    discount_V: NDArray[np.float32] | None = None,
+) -> Pairs:
+    """Of the first ten eligible items of each case; none of no cases."""
+    if len(cases) == 0:
+        return Pairs(np.empty(0, np.float64), np.empty(0, np.bool_))
     chosen = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), MAX_CASES)).astype(np.int64))
     shares, came = [], []
     size = max(1, min(512, BATCH_SCORES // (num_items + 1)))
@@ -72,7 +89,7 @@ def pairs_of(scorer: Scorer, cases: Cases, *, num_items: int, exclude_seen: bool
             scores_V = np.array(scores_V, dtype=np.float32)
             scores_V[0] = -np.inf
             best_N = scores_V[top_k(scores_V, NORMALISER_ITEMS)]
-            eligible_V = scores_V.copy()
+            eligible_V = scores_V.copy() if discount_V is None else scores_V + discount_V
             if exclude_seen:
                 eligible_V[np.asarray(history.items, dtype=np.int64)] = -np.inf
             first = top_k(eligible_V, FIRST)

@@ -98,7 +98,8 @@ def compare(
     cases = data.cases(part)
     masks_seen = data.exclude_seen if exclude_seen is None else exclude_seen
     progress("fitting baselines", 0, len(cases))
-    scorers: dict[str, Scorer] = {MODEL: scorer, **(parts or {}), **fit_baselines(data.train, data.num_items)}
+    baselines = fit_baselines(data.train, data.num_items, exclude_seen=masks_seen)
+    scorers: dict[str, Scorer] = {MODEL: scorer, **(parts or {}), **baselines}
 
     def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
         return {
@@ -107,6 +108,7 @@ def compare(
         }
 
     results = run_all(None, "")
+    drawn = "users" if data.split == "temporal" else "cases"  # of leave-one-out, which has one a user, the same
     is_capped = bool((cases.histories.lengths > history_cap).any())
     return Comparison(
         protocol={
@@ -117,18 +119,21 @@ def compare(
             "part": part,
             "refit": False,
             "median_history_length": float(np.median(cases.histories.lengths)),
-            "intervals": f"{CONFIDENCE:.0%} percentile bootstrap over cases",
+            "intervals": f"{CONFIDENCE:.0%} percentile bootstrap over {drawn}",
         },
         results=results,
         intervals={
             name: {
-                metric: bootstrap_interval(result.values(metric), confidence=CONFIDENCE) for metric in HEADLINE_METRICS
+                metric: bootstrap_interval(result.values(metric), clusters=cases.user_indices, confidence=CONFIDENCE)
+                for metric in HEADLINE_METRICS
             }
             for name, result in results.items()
         },
         differences={
             name: {
-                metric: paired_bootstrap_interval(results[MODEL], result, metric, confidence=CONFIDENCE)
+                metric: paired_bootstrap_interval(
+                    results[MODEL], result, metric, clusters=cases.user_indices, confidence=CONFIDENCE
+                )
                 for metric in HEADLINE_METRICS
             }
             for name, result in results.items()

@@ -281,7 +281,13 @@ def bootstrap_interval(
 
 
 def paired_bootstrap_interval(
-    first: EvaluationResult, second: EvaluationResult, metric: str, *, confidence: float = 0.95, seed: int = 0
+    first: EvaluationResult,
+    second: EvaluationResult,
+    metric: str,
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """first − second in a per-case metric, over the same cases: an interval above 0 means that the first is better.
 
@@ -290,4 +296,5 @@ def paired_bootstrap_interval(
     """
     if len(first.ranks) != len(second.ranks):
         raise ValueError(f"results over {len(first.ranks)} and {len(second.ranks)} cases cannot be paired")
-    return bootstrap_interval(first.values(metric) - second.values(metric), confidence=confidence, seed=seed)
+    differences = first.values(metric) - second.values(metric)
+    return bootstrap_interval(differences, clusters=clusters, confidence=confidence, seed=seed)

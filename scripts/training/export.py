@@ -228,6 +228,7 @@ def _manifest(
             **dataclasses.asdict(run.config.training),
             "num_epochs": run.num_epochs,
             "share_of_rules": run.model.share,
+            "returns": run.model.returns,
             **facts,
         },
         refit=run.refit,

@@ -1,7 +1,7 @@
 """What a trained attention model is mixed with: rules, their share and a re-ranker, learnt and chosen in seconds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,13 +31,15 @@ class InnerHoldOut:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model, and the NDCG@10 on validation that led to it: of each share of the rules, on some of the cases; of the
-    best mixture, and of it with its candidates reordered (None where no re-ranker was learnt), on all of them."""
+    """The model, and the NDCG@10 on validation that led to it: of each share of the rules and then of each of the
+    returns (none where seen items are masked), on some of the cases; of the best mixture, and of it with its candidates
+    reordered (None where no re-ranker was learnt), on all of them."""
 
     model: FusedModel
     by_share: Mapping[float, float]
     mixture: float
     reranked: float | None
+    by_returns: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def reached(self) -> float:
@@ -67,18 +69,25 @@ def fit_fusion(
     """
     rules = _rules(data, data.train, config)
     model, by_share = fuse(attention, rules, data, some_cases)
+    by_returns: dict[float, float] = {}
+    if not data.exclude_seen:
+        model, by_returns = add_returns(model, rules, by_share, data, some_cases)
     reached = validate(model, data, cases)["ndcg@10"]
     if inner is None or len(inner.cases) == 0 or model.share == 0:
-        return Fitted(model, by_share, reached, None)
-    mixture = FusedModel(
-        attention, _rules(data, inner.left, config), model.share, None, item_statistics(inner.left, data.num_items)
-    )
+        return Fitted(model, by_share, reached, None, by_returns)
+    mixture = _mixture(model, _rules(data, inner.left, config), inner.left, None)
     reranker = fit_reranker(mixture, inner.cases, excludes_seen=data.exclude_seen, seed=config.seed)
     if reranker is None:
-        return Fitted(model, by_share, reached, None)
-    reordered = FusedModel(attention, rules, model.share, reranker, item_statistics(data.train, data.num_items))
+        return Fitted(model, by_share, reached, None, by_returns)
+    reordered = _mixture(model, rules, data.train, reranker)
     reranked = validate(reordered, data, cases)["ndcg@10"]
-    return Fitted(reordered if reranked > reached else model, by_share, reached, reranked)
+    return Fitted(reordered if reranked > reached else model, by_share, reached, reranked, by_returns)
+
+
+def _mixture(chosen: FusedModel, rules: RuleTable, learnt_from: Interactions, reranker: Reranker | None) -> FusedModel:
+    """As it was chosen, with other rules, the statistics of other events and a re-ranker."""
+    statistics_VS = item_statistics(learnt_from, chosen.config.num_items, with_returns=chosen.returns > 0)
+    return FusedModel(chosen.attention, rules, chosen.share, reranker, statistics_VS, returns=chosen.returns)
 
 
 def refit_fusion(measured: FusedModel, attention: Attention, data: PreparedData, config: TrainingConfig) -> FusedModel:
@@ -87,8 +96,8 @@ def refit_fusion(measured: FusedModel, attention: Attention, data: PreparedData,
     if measured.share == 0:
         return FusedModel(attention, None, 0.0)
     rules = _rules(data, data.everything, config)
-    statistics_VS = item_statistics(data.everything, data.num_items) if measured.reranker else None
-    return FusedModel(attention, rules, measured.share, measured.reranker, statistics_VS)
+    chosen = FusedModel(attention, rules, measured.share, returns=measured.returns)
+    return _mixture(chosen, rules, data.everything, measured.reranker) if measured.reranker else chosen
 
 
 def _rules(data: PreparedData, interactions: Interactions, config: TrainingConfig) -> RuleTable:
@@ -108,6 +117,19 @@ def fuse(
         reached[share] = validate(model, data, cases)["ndcg@10"]
     share = max(SHARES, key=lambda each: reached[each])
     return FusedModel(attention, rules if share else None, share), reached
+
+
+def add_returns(
+    model: FusedModel, rules: RuleTable, by_share: Mapping[float, float], data: PreparedData, cases: Cases
+) -> tuple[FusedModel, dict[float, float]]:
+    """The same mixture with the `returns` that have the best NDCG@10 on the cases (the fewest of equal ones); they
+    need rules, the smallest share of them where validation gave them none. And what each reached."""
+    reached = {0.0: by_share[model.share]}
+    share = model.share or min(each for each in SHARES if each)
+    for returns in SHARES[1:]:
+        reached[returns] = validate(FusedModel(model.attention, rules, share, returns=returns), data, cases)["ndcg@10"]
+    returns = max(SHARES, key=lambda each: reached[each])
+    return (FusedModel(model.attention, rules, share, returns=returns) if returns else model), reached
 
 
 def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed: int) -> Reranker | None:

@@ -2,10 +2,15 @@
 
     p(b | history) = (1 − share) · exp(attention score_b) / Z + share · rules_b / Σ rules
 
-where Z sums over the 128 items that attention likes best, so that p is a probability up to a small factor.
-Attention generalises, rules remember what went together; on small and sparse data each knows what the other does not.
-The rules (see `rules`) are learnt from the same events as the model, in seconds; `share` is chosen on validation, whose
-targets neither part has seen. Scores are logarithms of p, so a difference of scores means the same for every history.
+where Z sums over the 128 items that attention likes best, so that p is a probability up to a small factor. Where people
+come back to the same items, these may come from the history itself as well:
+
+    p'(b | history) = (1 − returns) · p(b | history) + returns · Σ j^−¼ over the places j of b / Σ j^−¼ over all
+
+with j = 1 for the newest event that the model reads. Attention generalises, rules remember what went together; on
+small and sparse data each knows what the other does not. The rules (see `rules`) are learnt from the same events as the
+model, in seconds; `share` and `returns` are chosen on validation, whose targets no part has seen. Scores are logarithms
+of p, so a difference of scores means the same for every history.
 
 A learned re-ranker may then reorder the best of the mixture (see `reranker`).
 
@@ -27,6 +32,8 @@ from scripts.training.model_config import ModelConfig
 from scripts.training.reranker import CANDIDATES, LEAST_SHARE, LOWEST_LOGARITHM, Candidates, Reranker
 from scripts.training.rules import RuleTable
 
+RETURN_EXPONENT = 0.25
+"""How much sooner something newer is taken up again; chosen on the validation part of a year of grocery baskets."""
 RULES_READ = 20
 """R: as many items of the history do the rules look at; the j-th newest counts 1/j."""
 NORMALISER_ITEMS = 128
@@ -34,7 +41,7 @@ NORMALISER_ITEMS = 128
 
 class RuleTensors(NamedTuple):
     """What the mixture knows by item index: a `RuleTable` in torch, int32 (V, N) and float32 (V, N), and for a
-    re-ranker `item_statistics`, float32 (V, 2)."""
+    re-ranker `item_statistics`, float32 (V, 2 or 3)."""
 
     items_VN: Tensor
     weights_VN: Tensor
@@ -67,8 +74,12 @@ class FusedModel(nn.Module):
         share: float,
         reranker: Reranker | None = None,
         statistics_VS: NDArray[np.float32] | None = None,
+        *,
+        returns: float = 0.0,
     ) -> None:
         """share: what the rules contribute, above 0 and below 1; 0 without rules.
+
+        returns: what the items of the history themselves contribute to a mixture with rules, below 1.
 
         reranker: of a mixture, with the `item_statistics` that it reads.
         """
@@ -77,8 +88,11 @@ class FusedModel(nn.Module):
             raise ValueError(f"a share in (0, 1) belongs to rules and 0 to none, found {share}")
         if reranker is not None and (rules is None or statistics_VS is None):
             raise ValueError("a re-ranker belongs to rules and item statistics")
+        if not (0 <= returns < 1 if rules is not None else returns == 0):
+            raise ValueError(f"returns in [0, 1) belong to rules and 0 to none, found {returns}")
         self.attention = attention
         self.share = share
+        self.returns = returns
         self.reranker = reranker
         if rules is not None:
             self.register_buffer("items_VN", torch.from_numpy(rules.items_VN))
@@ -98,7 +112,7 @@ class FusedModel(nn.Module):
             parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
         if self.reranker is not None:
             rules = RuleTable(self.items_VN.cpu().numpy(), self.weights_VN.cpu().numpy())
-            mixture = FusedModel(self.attention, rules, self.share)
+            mixture = FusedModel(self.attention, rules, self.share, returns=self.returns)
             parts["without_reranker"] = mixture.to(self.items_VN.device)
         return parts
 
@@ -129,6 +143,9 @@ class FusedModel(nn.Module):
         followers_BX, weights_BX = self._followers(items_BL, rules)
         rules_BV = _rule_shares(logits_BV, followers_BX, weights_BX)
         mixed_BV = torch.logaddexp(attention_BV + math.log(1 - self.share), torch.log(self.share * rules_BV))
+        if self.returns:
+            own_BV = self.returns * _rule_shares(logits_BV, items_BL, _return_weights(items_BL))
+            mixed_BV = torch.logaddexp(mixed_BV + math.log(1 - self.returns), torch.log(own_BV))
         evidence = _Evidence(attention_BV, rules_BV, mixed_BV, followers_BX, weights_BX)
         return self._reranked(evidence, items_BL, rules)
 
@@ -158,10 +175,15 @@ class FusedModel(nn.Module):
         followers_BX, weights_BX = self._followers(items_BL, rules)
         rules_BV = _rule_shares(logits_BV, followers_BX, weights_BX)
         # One item may follow several of the history: its share is summed before it is gathered.
-        odds_BX = rules_BV.gather(1, followers_BX) * (self.share / (1 - self.share))
+        of_attention = (1 - self.share) * (1 - self.returns)
+        named_BX = torch.cat([followers_BX, items_BL], dim=1) if self.returns else followers_BX
+        odds_BX = rules_BV.gather(1, named_BX) * (self.share / (1 - self.share))
+        if self.returns:
+            own_BV = _rule_shares(logits_BV, items_BL, _return_weights(items_BL))
+            odds_BX = odds_BX + own_BV.gather(1, named_BX) * (self.returns / of_attention)
         # Where there is no follower, both terms are 0 and the padding keeps its −inf.
-        mixed_BX = torch.log(attention_BV.gather(1, followers_BX).exp() + odds_BX)
-        mixed_BV = attention_BV.scatter(1, followers_BX, mixed_BX) + math.log(1 - self.share)
+        mixed_BX = torch.log(attention_BV.gather(1, named_BX).exp() + odds_BX)
+        mixed_BV = attention_BV.scatter(1, named_BX, mixed_BX) + math.log(of_attention)
         return _Evidence(attention_BV, rules_BV, mixed_BV, followers_BX, weights_BX)
 
     def _reranked(self, evidence: _Evidence, items_BL: Tensor, rules: RuleTensors) -> Tensor:
@@ -200,6 +222,8 @@ class FusedModel(nn.Module):
             scores_BC.clamp(min=LOWEST_LOGARITHM),
             *statistics_VS[known_BC].unbind(dim=2),
         ]
+        if self.returns:
+            of_candidates += _return_features(items_BC, items_BL)
         of_histories = [
             evidence.attention_BV.amax(dim=1, keepdim=True),
             evidence.rules_BV.amax(dim=1, keepdim=True),
@@ -230,6 +254,25 @@ class FusedModel(nn.Module):
         largest = min(NORMALISER_ITEMS, self.config.num_items)
         values_BX = torch.topk(logits_BV, largest, dim=1).values
         return torch.logsumexp(values_BX, dim=1, keepdim=True)
+
+
+def _return_weights(items_BL: Tensor) -> Tensor:
+    """(B, L): j^−¼ of the j-th newest item, 0 for padding."""
+    is_item_BL = items_BL != 0
+    place_BL = is_item_BL.sum(dim=1, keepdim=True) - torch.arange(items_BL.shape[1], device=items_BL.device)
+    return torch.where(is_item_BL, place_BL.clamp(min=1).float() ** -RETURN_EXPONENT, 0.0)
+
+
+def _return_features(items_BC: Tensor, items_BL: Tensor) -> list[Tensor]:
+    """Of each candidate, (B, C): its share of the history, how often it is in it and how long ago it was last."""
+    is_same_BCL = ((items_BC[:, :, None] == items_BL[:, None, :]) & (items_BL != 0)[:, None, :]).float()
+    weights_BL = _return_weights(items_BL)
+    shares_BL = weights_BL / weights_BL.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    shares_BC = (is_same_BCL * shares_BL[:, None, :]).sum(dim=2)
+    place_L = torch.arange(1, items_BL.shape[1] + 1, device=items_BL.device, dtype=torch.float32)
+    # One that is not in the history was last there before it began.
+    age_BC = (items_BL != 0).sum(dim=1, keepdim=True) - (is_same_BCL * place_L).amax(dim=2)
+    return [shares_BC.clamp(min=LEAST_SHARE).log(), torch.log1p(is_same_BCL.sum(dim=2)), torch.log1p(age_BC)]
 
 
 def _rule_shares(like_BV: Tensor, followers_BX: Tensor, weights_BX: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Ca
 
     `CASES` or `SHARE` of all events, whichever is less. Where users are many, one event each of some drawn by seed;
     where they are few, the same number of newest events of each (rounded up, so that it may be more than either in
-    all), or as many as leave `EVENTS_LEFT`.
+    all), or as many as leave `EVENTS_LEFT`. Events of one time are taken together and are not each other's history;
+    users who would keep too few with that keep all.
     """
     lengths = interactions.lengths
     able = np.flatnonzero(lengths > EVENTS_LEFT)
@@ -26,9 +27,15 @@ def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Ca
     each = -(-wanted // max(len(able), 1))
     taken = np.zeros(len(lengths), dtype=np.int64)
     taken[chosen] = np.minimum(each, lengths[chosen] - EVENTS_LEFT)
+    first = interactions.offsets[chosen] + lengths[chosen] - taken[chosen]
+    kept = interactions.num_earlier[np.minimum(first, len(interactions) - 1)]
+    taken[chosen] = np.where(kept >= EVENTS_LEFT, lengths[chosen] - kept, 0)
     left = interactions.prefixes(np.arange(len(lengths)), lengths - taken)
     users = np.repeat(np.arange(len(lengths)), taken)
     nth = np.arange(len(users)) - np.repeat(np.cumsum(taken) - taken, taken)
-    before = (lengths - taken)[users] + nth
-    targets = interactions.items[interactions.offsets[users] + before]
-    return left, Cases(interactions.prefixes(users, before), targets, users)
+    rows = interactions.offsets[users] + (lengths - taken)[users] + nth
+    most = max(CASES, each * len(chosen))
+    if len(rows) > most:  # with all of their times: more than are needed to learn from
+        some = np.sort(rng.choice(len(rows), most, replace=False))
+        rows, users = rows[some], users[some]
+    return left, Cases(interactions.prefixes(users, interactions.num_earlier[rows]), interactions.items[rows], users)

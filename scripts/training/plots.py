@@ -33,6 +33,7 @@ LABELS = {
     "without_reranker": "Without the re-ranker",
     "without_discount": "Without the discount",
     "popularity": "Popularity",
+    "personal_popularity": "Personal popularity",
     "markov": "Markov chain",
     "item_knn": "Item-kNN",
     "sequential_rules": "Sequential rules",

@@ -125,7 +125,9 @@ def _compare_now(candidate: LiveModel, live: LiveModel, data: PreparedData) -> s
     first, second = _measure(candidate, data), _measure(live, data)
     interval = ""
     if first.result is not None and second.result is not None:
-        bounds = paired_bootstrap_interval(first.result, second.result, WATCHED_METRIC)
+        bounds = paired_bootstrap_interval(
+            first.result, second.result, WATCHED_METRIC, clusters=data.cases("test").user_indices
+        )
         interval = f", difference {bounds.mean:+.4f} (95 % interval {bounds.low:+.4f} … {bounds.high:+.4f})"
     return _verdict(
         candidate.version, first.value, live.version, second.value, f"on the test cases of {data.name}{interval}"

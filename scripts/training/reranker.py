@@ -5,7 +5,9 @@
 for the C items with the largest p; the shift of each history keeps their probability together what it was, so the
 rest of the catalogue stays where it is. Ten features of a candidate: what attention and the rules (all, and those of
 the newest item alone) give to it and to their own favourites, how popular it is and how late in histories it comes,
-how popular the newest item is and how long the history. The correction is learnt with softmax cross-entropy over the
+how popular the newest item is and how long the history. Where the mixture counts on returns there are four more: the
+candidate's share of the history, how often it is in it, how long ago it was last, and how readily people come back to
+it. The correction is learnt with softmax cross-entropy over the
 candidates (ListNet with one relevant item: Cao et al., "Learning to rank: from pairwise approach to listwise
 approach", 2007) on an inner hold-out of the training part, which neither the attention model nor the rules that give
 these features have seen.
@@ -47,16 +49,16 @@ class Candidates(NamedTuple):
 class Reranker(nn.Module):
     """The correction of candidates from their features, which it standardises first."""
 
-    def __init__(self, *, excludes_seen: bool) -> None:
+    def __init__(self, *, excludes_seen: bool, num_features: int = FEATURES) -> None:
         """excludes_seen: items of the history are no candidates, because they are not recommended again."""
         super().__init__()
         self.excludes_seen = excludes_seen
         self.mean_F: Tensor
         self.deviation_F: Tensor
-        self.register_buffer("mean_F", torch.zeros(FEATURES))
-        self.register_buffer("deviation_F", torch.ones(FEATURES))
+        self.register_buffer("mean_F", torch.zeros(num_features))
+        self.register_buffer("deviation_F", torch.ones(num_features))
         last = nn.Linear(WIDTH, 1)
-        self.layers = nn.Sequential(nn.Linear(FEATURES, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU(), last)
+        self.layers = nn.Sequential(nn.Linear(num_features, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH), nn.GELU(), last)
         # The mixture itself is where learning begins.
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -74,9 +76,10 @@ def _log_sum(scores_BC: Tensor) -> Tensor:
     return torch.logsumexp(scores_BC, dim=1, keepdim=True).clamp(min=LOWEST_LOGARITHM)
 
 
-def item_statistics(interactions: Interactions, num_items: int) -> NDArray[np.float32]:
+def item_statistics(interactions: Interactions, num_items: int, *, with_returns: bool = False) -> NDArray[np.float32]:
     """float32 (V, 2), row = item index: log(1 + events), and how late in its users' histories the item comes on
-    average, from −½ (always first) to ½ (always last); an item that nobody used has 0 and 0.
+    average, from −½ (always first) to ½ (always last); an item that nobody used has 0 and 0. With returns (V, 3): the
+    share of its events that are not the first of their user as well.
 
     Where items come and go, what comes late is new, with a clock or without.
     """
@@ -85,7 +88,13 @@ def item_statistics(interactions: Interactions, num_items: int) -> NDArray[np.fl
     relative = places / np.repeat(np.maximum(lengths - 1, 1), lengths)
     counts_V = interactions.item_counts(num_items)
     sums_V = np.bincount(interactions.items, weights=relative - 0.5, minlength=num_items + 1)
-    return np.stack([np.log1p(counts_V), sums_V / (counts_V + PRIOR_EVENTS)], axis=1).astype(np.float32)
+    statistics = [np.log1p(counts_V), sums_V / (counts_V + PRIOR_EVENTS)]
+    if with_returns:
+        owners = np.repeat(np.arange(interactions.num_users), lengths)
+        met = np.unique(owners * (num_items + 1) + interactions.items) % (num_items + 1)
+        firsts_V = np.bincount(met, minlength=num_items + 1)
+        statistics.append((counts_V - firsts_V) / (counts_V + PRIOR_EVENTS))
+    return np.stack(statistics, axis=1).astype(np.float32)
 
 
 def learn_reranker(candidates: Candidates, targets_B: Tensor, *, excludes_seen: bool, seed: int) -> Reranker | None:
@@ -105,7 +114,7 @@ def learn_reranker(candidates: Candidates, targets_B: Tensor, *, excludes_seen: 
     places_B = is_target_BC[taught].int().argmax(dim=1)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        reranker = Reranker(excludes_seen=excludes_seen)
+        reranker = Reranker(excludes_seen=excludes_seen, num_features=features_BCF.shape[2])
         of_items = features_BCF[scores_BC.isfinite()]
         reranker.mean_F.copy_(of_items.mean(dim=0))
         reranker.deviation_F.copy_(of_items.std(dim=0).clamp(min=1e-3))

@@ -139,7 +139,7 @@ def member_folder(folder: Path, member: int) -> Path:
 
 def write_fusion(folder: Path, model: FusedModel) -> None:
     """Keep what the weights in `folder` are mixed with."""
-    content: dict[str, Any] = {"share": model.share}
+    content: dict[str, Any] = {"share": model.share, "returns": model.returns}
     if model.share:
         content |= {"items": model.items_VN, "weights": model.weights_VN}
     if model.reranker is not None:
@@ -165,10 +165,12 @@ def read_fusion(folder: Path, attention: Attention) -> FusedModel:
     if content["share"]:
         rules = RuleTable(content["items"].numpy(), content["weights"].numpy())
     if "reranker" in content:
-        reranker = Reranker(excludes_seen=content["excludes_seen"])
+        num_features = len(content["reranker"]["mean_F"])
+        reranker = Reranker(excludes_seen=content["excludes_seen"], num_features=num_features)
         reranker.load_state_dict(content["reranker"])
         statistics_VS = content["statistics"].numpy()
-    return FusedModel(attention, rules, content["share"], reranker, statistics_VS)
+    returns = content.get("returns", 0.0)  # runs that were trained before there were any
+    return FusedModel(attention, rules, content["share"], reranker, statistics_VS, returns=returns)
 
 
 def write_trades(run: Path, trades: Sequence[Trade]) -> None:

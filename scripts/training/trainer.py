@@ -44,8 +44,6 @@ from scripts.training.scorer import ModelScorer, validate
 from scripts.training.tracking import Nothing, StartTracker, TensorBoard
 
 SEED_STEP = 1000
-FEW_CASES = 1000
-"""Users with a validation case in a temporal split below which every event of theirs after the time is one."""
 FUSION_CASES = 3000
 """So many validation cases decide the share of the rules at most: each is ranked once per share."""
 RERANKER_CASES = 30_000
@@ -282,9 +280,6 @@ def _best(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def validation_cases(data: PreparedData, at_most: int, seed: int) -> Cases:
     cases = data.cases("validation")
-    if data.split == "temporal" and len(cases) < FEW_CASES:
-        # Some dozen users are active on both sides of a time; all their events together can tell epochs apart.
-        cases = data.later_cases("validation", at_most=at_most, seed=seed)
     if len(cases) == 0:
         raise RunError("the prepared data have no validation case: no user has three events or more")
     if len(cases) <= at_most:

@@ -18,7 +18,7 @@ def test_the_command_reports_both_kinds_of_cases(tmp_path: Path) -> None:
     assert main(words) == 0
     page = (tmp_path / "page.md").read_text()
     # 540 events at nine times: the quantiles .8 and .9 leave the last two times for validation and test.
-    assert "| walk-temporal | first: 60 cases |" in page
+    assert "| walk-temporal | every: 60 cases | every, repeats: 6 cases |" in page
     assert "the bar of +10% is" in page
 
 

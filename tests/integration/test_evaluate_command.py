@@ -30,7 +30,13 @@ def test_json_on_stdout_is_what_the_run_folder_keeps(run: Path, capsys: pytest.C
     assert printed == json.loads((run / "evaluation.json").read_text())
     assert printed["protocol"]["part"] == "test"
     assert {"hit_rate@10", "ndcg@10", "mrr@10", "coverage@10"} <= printed["model"].keys()
-    assert printed["baselines"].keys() == {"popularity", "markov", "item_knn", "sequential_rules"}
+    assert printed["baselines"].keys() == {
+        "popularity",
+        "personal_popularity",
+        "markov",
+        "item_knn",
+        "sequential_rules",
+    }
     page = (run / "report.html").read_text()
     assert "small" in page
     calibration = printed["calibration"]

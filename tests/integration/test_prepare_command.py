@@ -88,7 +88,7 @@ def test_a_temporal_split_leaves_the_stated_share_after_its_times(tmp_path: Path
     before = {part: sum(1000 * time < data.split_times_ms[part] for time in times) for part in ("validation", "test")}
     assert before == {"validation": 60, "test": 80}
     assert len(data.train) == 60
-    assert len(data.cases("test")) == 5
+    assert (len(data.cases("test")), len(data.first_cases("test"))) == (20, 5)
 
 
 def test_preparing_again_gives_the_same_fingerprint(tmp_path: Path, events: Path) -> None:

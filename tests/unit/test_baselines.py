@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ranking.ranker import ItemSequence
-from scripts.training.baselines import TIE_BREAK, Popularity, fit_baselines, item_knn, markov, sequential_rules
+from scripts.training.baselines import (
+    TIE_BREAK,
+    PersonalPopularity,
+    Popularity,
+    fit_baselines,
+    item_knn,
+    markov,
+    sequential_rules,
+)
 from scripts.training.evaluation import evaluate
 from scripts.training.interactions import Cases, Interactions
 
@@ -83,17 +91,31 @@ def test_item_knn_keeps_only_the_nearest() -> None:
     assert_scores(scores, {1: 1.0, 2: 1.0, 3: 0.0, 4: 0.0})
 
 
+def test_personal_popularity_halves_in_90_days_and_popularity_orders_the_rest() -> None:
+    day = 86_400_000
+    scorer = PersonalPopularity(Popularity(interactions([[4, 4, 6]]), NUM_ITEMS))
+    [scores_V] = scorer([ItemSequence([1, 1, 2, 1], [0, 90 * day, 180 * day, 180 * day], [1, 1, 1, 1])])
+    assert_scores(scores_V[None], {1: 0.25 + 0.5 + 1, 2: 1.0})
+    assert 0 < scores_V[6] < scores_V[4] < 1e-5
+    assert "personal_popularity" not in fit_baselines(interactions([[1, 2]]), NUM_ITEMS, exclude_seen=True)
+
+
+def test_personal_popularity_counts_alike_where_times_are_an_order() -> None:
+    scorer = PersonalPopularity(Popularity(interactions([[4]]), NUM_ITEMS))
+    assert_scores(scorer([ItemSequence([1, 2, 1], [0, 1, 2], [1, 1, 1])]), {1: 2.0, 2: 1.0})
+
+
 def test_an_empty_history_gets_the_popular_ranking() -> None:
     train = interactions([[1, 2, 2], [2, 1, 3]])
     expected = np.argsort(-Popularity(train, NUM_ITEMS)(query([]))[0], kind="stable")
-    for name, scorer in fit_baselines(train, NUM_ITEMS).items():
+    for name, scorer in fit_baselines(train, NUM_ITEMS, exclude_seen=False).items():
         assert np.argsort(-scorer(query([]))[0], kind="stable").tolist() == expected.tolist(), name
 
 
 def test_a_batch_scores_like_one_at_a_time() -> None:
     train = interactions([[1, 2, 3, 1], [2, 3, 4], [5, 1, 2]])
     histories = [*query([1, 2]), *query([]), *query([5]), *query([4, 3, 2, 1])]
-    for name, scorer in fit_baselines(train, NUM_ITEMS).items():
+    for name, scorer in fit_baselines(train, NUM_ITEMS, exclude_seen=False).items():
         together = scorer(histories)
         for place, history in enumerate(histories):
             np.testing.assert_allclose(together[place], scorer([history])[0], rtol=1e-6, err_msg=name)
@@ -114,7 +136,7 @@ def test_sequential_methods_read_a_cycle_and_the_others_cannot() -> None:
             exclude_seen=False,
             cutoffs=(1,),
         ).metrics["hit_rate@1"]
-        for name, scorer in fit_baselines(train, NUM_ITEMS).items()
+        for name, scorer in fit_baselines(train, NUM_ITEMS, exclude_seen=False).items()
     }
     assert (first["markov"], first["sequential_rules"]) == (1.0, 1.0)
     assert first["popularity"] < 0.5

@@ -1,5 +1,9 @@
 """Batches hold every step once, hardly any padding, and the same again for the same seed and epoch."""
 
+from collections import defaultdict
+from dataclasses import replace
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -82,3 +86,19 @@ def test_same_seed_and_epoch_give_the_same_batches_and_others_do_not() -> None:
 
 def test_nothing_to_learn_gives_no_batch() -> None:
     assert steps(interactions([1, 0, 1])) == []
+
+
+def test_events_of_one_time_stand_in_any_order_and_lead_to_any_event_of_the_next_time() -> None:
+    """Receipts 1 | 2 3 4 | 5 6 of one user, 7 8 | 9 of another."""
+    data = replace(interactions([6, 3]), timestamps_ms=np.array([1, 2, 2, 2, 3, 3, 5, 5, 6]))
+    targets, orders = defaultdict(set), set()
+    for epoch in range(200):
+        for batch in epoch_batches(data, max_length=9, batch_tokens=100, seed=1, epoch=epoch):
+            for items, goals in zip(batch.items_BL.tolist(), batch.targets_BL.tolist(), strict=True):
+                orders.add(tuple(items))
+                for item, goal in zip(items, goals, strict=True):
+                    targets[item].add(goal)
+                    assert bool(goal) <= bool(item)
+    del targets[0]
+    assert targets == {1: {2, 3, 4}, **{item: {5, 6} for item in (2, 3, 4)}, 5: {0}, 6: {0}, 7: {9}, 8: {9}}
+    assert {order[1:4] for order in orders if order[0] == 1} == set(permutations((2, 3, 4)))

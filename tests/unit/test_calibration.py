@@ -1,12 +1,17 @@
 """Probabilities: the arithmetic on paper, and a fit that finds the truth again."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.ranking.calibration import log_shares, probabilities
-from scripts.training.calibration import NUM_BINS, Pairs, expected_calibration_error, fit
+from app.ranking.ranker import ItemSequence
+from scripts.training.calibration import NUM_BINS, Pairs, expected_calibration_error, fit, pairs_of
+from scripts.training.interactions import Cases
+from tests.unit.test_evaluation import cases_of
 
 
 def test_share_is_of_what_the_best_weigh_together_whatever_is_added_to_the_scores() -> None:
@@ -59,3 +64,29 @@ def test_fit_of_pairs_that_a_line_separates_is_finite() -> None:
     slope, intercept = fit(Pairs(np.array([-3.0, -2.0, -1.0]), np.array([False, False, True])))
     assert math.isfinite(slope)
     assert math.isfinite(intercept)
+
+
+def test_pairs_are_of_what_is_shown_with_the_shares_of_the_model() -> None:
+    """Scores log 8, log 4, log 2, …; the discount hides the favourite's lead, so the first ten begin with item 2."""
+    scores_V = np.log(2.0 ** np.arange(30, 0, -1)).astype(np.float32)
+    discount_V = np.zeros(30, np.float32)
+    discount_V[1] = -100.0
+    cases = cases_of([[29]], [1])
+
+    def scorer(histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        return np.repeat(scores_V[None], len(histories), axis=0)
+
+    plain, shown = (
+        pairs_of(scorer, cases, num_items=29, exclude_seen=True, discount_V=each) for each in (None, discount_V)
+    )
+    np.testing.assert_allclose(np.exp(plain.log_shares_P[:3]), [1 / 2, 1 / 4, 1 / 8], rtol=1e-4)
+    np.testing.assert_allclose(np.exp(shown.log_shares_P[:3]), [1 / 4, 1 / 8, 1 / 16], rtol=1e-4)
+    assert (plain.came_P.sum(), shown.came_P.sum()) == (1, 0)
+
+
+def test_without_cases_the_shares_are_the_probabilities() -> None:
+    """Odds of a share: what a slope of 1 and no intercept say."""
+    none = Cases(cases_of([[1]], [1]).histories.prefixes(np.empty(0, np.int64), np.empty(0, np.int64)),
+                 np.empty(0, np.int32), np.empty(0, np.int64))  # fmt: skip
+    pairs = pairs_of(lambda _: np.empty((0, 3), np.float32), none, num_items=2, exclude_seen=True)
+    assert fit(pairs) == (1.0, 0.0)

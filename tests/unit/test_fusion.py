@@ -83,6 +83,21 @@ def test_score_is_the_logarithm_of_the_mixed_probabilities() -> None:
     assert sum(math.exp(score) for score in found) == pytest.approx(1, abs=1e-5)
 
 
+def test_returns_mix_in_the_history_itself_newer_events_counting_more(tmp_path: Path) -> None:
+    """History [4, 1, 4]: 4 counts 3^−¼ + 1, 1 counts 2^−¼; padding counts nothing, and the graph agrees."""
+    plain, model = (FusedModel(attention(), rules_by_hand(), 0.25, returns=returns) for returns in (0.0, 0.4))
+    items_BL = torch.tensor([[4, 1, 4, 0], [0, 0, 0, 0]])
+    with torch.inference_mode():
+        before, found = (each.next_scores(items_BL, each.item_vectors()).exp() for each in (plain, model))
+    weights = {4: 3**-0.25 + 1, 1: 2**-0.25}
+    for item in range(1, NUM_ITEMS + 1):
+        expected = 0.6 * before[0, item].item() + 0.4 * weights.get(item, 0) / sum(weights.values())
+        assert found[0, item].item() == pytest.approx(expected, abs=1e-5)
+    torch.testing.assert_close(found[1], 0.6 * before[1])
+    export_graph(model, tmp_path / "model.onnx")
+    assert check_parity(model, tmp_path / "model.onnx", batch_sizes=(1, 5)) < 1e-3
+
+
 def test_history_without_rules_keeps_the_order_of_attention() -> None:
     model = FusedModel(attention(), rules_by_hand(), 0.5)
     items_BL = torch.tensor([[7, 9]])
@@ -98,6 +113,11 @@ def test_history_without_rules_keeps_the_order_of_attention() -> None:
 def test_share_that_does_not_fit_the_rules_is_refused(rules: RuleTable | None, share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         FusedModel(attention(), rules, share)
+
+
+def test_returns_without_rules_are_refused() -> None:
+    with pytest.raises(ValueError, match="returns"):
+        FusedModel(attention(), None, 0.0, returns=0.5)
 
 
 def test_share_is_the_one_that_validation_likes_best(tmp_path: Path) -> None:

@@ -68,29 +68,37 @@ def test_temporal_split_asks_for_the_first_event_after_each_time(tmp_path: Path)
     )
 
     assert as_lists(data.train) == [[1], [1, 2], [], []]
-    validation, test = data.cases("validation"), data.cases("test")
+    validation, test = data.first_cases("validation"), data.first_cases("test")
     assert (validation.user_indices.tolist(), validation.targets.tolist()) == ([0], [2])
     assert as_lists(validation.histories) == [[1]]
     assert (test.user_indices.tolist(), test.targets.tolist()) == ([0, 2], [4, 4])
     assert as_lists(test.histories) == [[1, 2, 3], [3]]
 
 
-def test_later_cases_ask_for_every_event_with_the_history_as_it_had_grown(tmp_path: Path) -> None:
+def test_temporal_cases_ask_for_every_event_with_the_history_as_it_had_grown(tmp_path: Path) -> None:
     histories = [
         [(1, 10), (2, 60), (3, 70), (4, 90), (5, 95)],
         [(1, 10), (2, 20)],  # nothing after either time
         [(5, 85), (1, 86)],  # the first event of all has no history
     ]
     data = prepared(tmp_path / "temporal", histories, "temporal", validation=50, test=80)
-    validation, test = data.later_cases("validation", at_most=9), data.later_cases("test", at_most=9)
+    validation, test = data.cases("validation"), data.cases("test")
     assert (as_lists(validation.histories), validation.targets.tolist()) == ([[1], [1, 2]], [2, 3])
     assert (as_lists(test.histories), test.targets.tolist()) == ([[1, 2, 3], [1, 2, 3, 4], [5]], [4, 5, 1])
     assert test.user_indices.tolist() == [0, 0, 2]
-    some = data.later_cases("test", at_most=2, seed=1)
+    some = data.cases("test", at_most=2, seed=1)
     assert len(some) == 2
     assert set(some.targets.tolist()) <= {4, 5, 1}
     with pytest.raises(DataError, match="belong to a temporal split"):
-        prepared(tmp_path / "loo", histories).later_cases("test", at_most=9)
+        prepared(tmp_path / "loo", histories).first_cases("test")
+
+
+def test_events_of_one_time_are_not_history_of_each_other(tmp_path: Path) -> None:
+    """Two receipts, each a time: whoever is asked for the second knows the first alone."""
+    histories = [[(1, 10), (2, 10), (3, 60), (4, 60), (5, 70)], [(1, 65), (2, 65)]]
+    cases = prepared(tmp_path, histories, "temporal", validation=50, test=80).cases("validation")
+    assert as_lists(cases.histories) == [[1, 2], [1, 2], [1, 2, 3, 4]]
+    assert (cases.targets.tolist(), cases.user_indices.tolist()) == ([3, 4, 5], [0, 0, 0])
 
 
 def test_a_cap_keeps_the_newest_events() -> None:

@@ -40,7 +40,7 @@ def comparison(data: PreparedData) -> Comparison:
 def test_the_model_stands_first_beside_every_baseline(comparison: Comparison) -> None:
     content = comparison.as_json()
     assert content["model"]["hit_rate@5"] == content["model"]["ndcg@5"] == 1
-    assert list(content["baselines"]) == ["popularity", "markov", "item_knn", "sequential_rules"]
+    assert list(content["baselines"]) == ["popularity", "personal_popularity", "markov", "item_knn", "sequential_rules"]
     assert {"hit_rate@10", "ndcg@10", "mrr@10", "coverage@10"} <= content["model"].keys()
     assert content["protocol"]["num_cases"] == 5
     assert content["protocol"]["exclude_seen"] is False

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,24 @@ def test_hold_out_of_many_users_takes_one_event_of_some() -> None:
     assert sorted(left.lengths.tolist()) == [3] * 12 + [4] * 88
 
 
+def test_hold_out_takes_events_of_one_time_together_and_none_is_in_anothers_history() -> None:
+    """Four receipts of three lines each: one event would be due of every user, so one receipt goes."""
+    interactions = replace(
+        interactions_of(*[list(range(1, 13))] * 20), timestamps_ms=np.tile(np.repeat(np.arange(4), 3), 20)
+    )
+    left, cases = hold_out(interactions, seed=1)
+    chosen = np.unique(cases.user_indices)
+    assert len(chosen) == int(SHARE * 240)
+    assert [left.sequence(user)[0].tolist() for user in chosen] == [list(range(1, 10))] * len(chosen)
+    assert cases.targets.tolist() == [10, 11, 12] * len(chosen)
+    assert cases.histories.lengths.tolist() == [9] * len(cases)
+
+
+def test_statistics_of_returns_are_the_events_that_are_not_a_users_first() -> None:
+    statistics_VS = item_statistics(interactions_of([1, 2, 1, 1], [1, 2]), num_items=3, with_returns=True)
+    np.testing.assert_allclose(statistics_VS[:, 2], [0, 2 / (4 + 2), 0, 0], atol=1e-6)
+
+
 def some_candidates(num_cases: int, seed: int = 0) -> Candidates:
     generator = torch.Generator().manual_seed(seed)
     items_BC = torch.stack([torch.randperm(30, generator=generator)[:8] + 1 for _ in range(num_cases)])
@@ -112,7 +131,7 @@ def test_nothing_to_learn_from_targets_that_are_no_candidates() -> None:
 NUM_ITEMS = CANDIDATES + 20
 
 
-def reranked_model(*, excludes_seen: bool) -> FusedModel:
+def reranked_model(*, excludes_seen: bool, returns: float = 0.0) -> FusedModel:
     torch.manual_seed(0)
     attention = SequenceModel(ModelConfig(NUM_ITEMS, 10, dim=8, num_blocks=1, num_heads=1)).eval()
     with torch.no_grad():
@@ -123,9 +142,10 @@ def reranked_model(*, excludes_seen: bool) -> FusedModel:
         rng.random((NUM_ITEMS + 1, 4)).astype(np.float32),
     )
     rules.items_VN[0], rules.weights_VN[0] = 0, 0
-    statistics_VS = rng.random((NUM_ITEMS + 1, 2)).astype(np.float32)
-    reranker = with_random_weights(Reranker(excludes_seen=excludes_seen))
-    return FusedModel(attention, rules, 0.4, reranker, statistics_VS)
+    statistics_VS = rng.random((NUM_ITEMS + 1, 3 if returns else 2)).astype(np.float32)
+    num_features = FEATURES + 4 if returns else FEATURES
+    reranker = with_random_weights(Reranker(excludes_seen=excludes_seen, num_features=num_features))
+    return FusedModel(attention, rules, 0.4, reranker, statistics_VS, returns=returns)
 
 
 def test_features_are_what_the_parts_give() -> None:
@@ -163,6 +183,23 @@ def test_features_are_what_the_parts_give() -> None:
         np.testing.assert_allclose(found.features_BCF[0, place].numpy(), expected, atol=2e-4)
 
 
+def test_features_of_returns_are_what_the_history_says() -> None:
+    """By hand, of the history [7, 3, 7, 5]: the newest counts 1, the one before it 2^−¼, and so on."""
+    model = reranked_model(excludes_seen=False, returns=0.5)
+    with torch.inference_mode():
+        found = model.candidates(torch.tensor([[7, 3, 7, 5, 0]]), model.item_vectors(), NO_CONTEXT, excludes_seen=False)
+    weights = [4**-0.25, 3**-0.25, 2**-0.25, 1.0]
+    # Item → share of the history, how often, how many events ago it was last.
+    history = {7: ((weights[0] + weights[2]) / sum(weights), 2, 1), 3: (weights[1] / sum(weights), 1, 2)}
+    history[5] = (weights[3] / sum(weights), 1, 0)
+    items = found.items_BC[0].tolist()
+    assert set(history) < set(items)
+    for place, item in enumerate(items):
+        share, times, ago = history.get(item, (1e-5, 0, 4))
+        expected = [model.statistics_VS[item, 2].item(), math.log(share), math.log1p(times), math.log1p(ago)]
+        np.testing.assert_allclose(found.features_BCF[0, place, 6:10].numpy(), expected, atol=1e-5)
+
+
 def test_items_beyond_the_candidates_keep_their_scores() -> None:
     model = reranked_model(excludes_seen=True)
     mixture = FusedModel(model.attention, RuleTable(model.items_VN.numpy(), model.weights_VN.numpy()), model.share)
@@ -176,9 +213,9 @@ def test_items_beyond_the_candidates_keep_their_scores() -> None:
     assert (after[candidates] - before[candidates]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("excludes_seen", [True, False])
-def test_graph_reorders_as_the_model_does(tmp_path: Path, excludes_seen: bool) -> None:
-    model = reranked_model(excludes_seen=excludes_seen)
+@pytest.mark.parametrize(("excludes_seen", "returns"), [(True, 0.0), (False, 0.0), (False, 0.5)])
+def test_graph_reorders_as_the_model_does(tmp_path: Path, excludes_seen: bool, returns: float) -> None:
+    model = reranked_model(excludes_seen=excludes_seen, returns=returns)
     export_graph(model, tmp_path / "model.onnx")
     assert check_parity(model, tmp_path / "model.onnx", batch_sizes=(1, 5)) < 1e-3
 
