@@ -227,7 +227,8 @@ def _ways(batch: _Scored, first_new: int) -> dict[str, tuple[NDArray[np.float32]
 
 
 def _best(scores_BX: NDArray[np.float32], size: int) -> list[list[int]]:
-    best: list[list[int]] = torch.from_numpy(scores_BX).topk(min(size, scores_BX.shape[1])).indices.tolist()
+    """Equal ones by rising column."""
+    best: list[list[int]] = np.argsort(-scores_BX, axis=1, kind="stable")[:, :size].tolist()
     return best
 
 
