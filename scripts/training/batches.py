@@ -21,8 +21,8 @@ class Batch:
     """Input items and the item that follows each, with the times and event types of the former and the event types of
     the latter: int64, padded with 0 on the right.
 
-    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9. Where 7 and 2 came at one time, it is
-    4 7 2 or 4 2 7, and 4 leads to either of the two, both of them to 9.
+    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9. By time, where 7 and 2 came at one, it
+    is 4 7 2 or 4 2 7, and 4 leads to either of the two, both of them to 9.
     """
 
     items_BL: NDArray[np.int64]
@@ -60,11 +60,13 @@ def cut_windows(offsets: NDArray[np.int64], max_length: int, rng: np.random.Gene
 
 
 def epoch_batches(
-    interactions: Interactions, *, max_length: int, batch_tokens: int, seed: int, epoch: int
+    interactions: Interactions, *, max_length: int, batch_tokens: int, seed: int, epoch: int, by_time: bool = False
 ) -> Iterator[Batch]:
     """All windows of one epoch, in batches of at most `batch_tokens` cells (one window where it alone is longer).
 
-    Windows of one length meet in random order, and so do the batches. Where events share a time, see `_steps`.
+    Windows of one length meet in random order, and so do the batches.
+
+    by_time: see `PreparedData.asks_by_time`; events of one time are then a set, see `_steps_by_time`.
     """
     rng = np.random.default_rng([seed, epoch])
     windows = cut_windows(interactions.offsets, max_length, rng)
@@ -77,7 +79,7 @@ def epoch_batches(
         slices.append(slice(begin, begin + size))
         begin += size
     order = rng.permutation(len(slices))
-    steps = _steps(interactions, rng)
+    steps = _steps_by_time(interactions, rng) if by_time else _steps(interactions)
     for number in order:
         chosen = by_length[slices[number]]
         yield _batch(interactions, steps, windows.starts[chosen], windows.lengths[chosen])
@@ -92,13 +94,17 @@ class _Steps:
     targets: NDArray[np.int64]
 
 
-def _steps(interactions: Interactions, rng: np.random.Generator) -> _Steps:
-    """Every event leads to the next one. Events of one time have no order but that of a file, which may well be sorted:
-    they stand in random order, and each leads to a random event of the user's next time, as it will be asked for."""
+def _steps(interactions: Interactions) -> _Steps:
+    """Every event leads to the next one."""
+    rows = np.arange(len(interactions))
+    return _Steps(rows, rows + 1)
+
+
+def _steps_by_time(interactions: Interactions, rng: np.random.Generator) -> _Steps:
+    """Events of one time have no order but that of a file, which may well be sorted: they stand in random order, and
+    each leads to a random event of the user's next time."""
     rows = np.arange(len(interactions))
     groups = interactions.time_groups
-    if len(groups.starts) == len(rows):
-        return _Steps(rows, rows + 1)
     events = np.lexsort((rng.random(len(rows)), groups.of_event))
     sizes = np.diff(groups.starts, append=len(rows))
     following = np.minimum(groups.of_event + 1, len(sizes) - 1)

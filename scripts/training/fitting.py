@@ -51,7 +51,7 @@ def inner_hold_out(data: PreparedData, config: TrainingConfig) -> InnerHoldOut |
     """What a re-ranker learns from; None where none is asked for."""
     if not (config.rerank and config.followers):
         return None
-    return InnerHoldOut(*hold_out(data.train, seed=config.seed))
+    return InnerHoldOut(*hold_out(data.train, seed=config.seed, by_time=data.asks_by_time))
 
 
 def fit_fusion(

@@ -11,13 +11,15 @@ EVENTS_LEFT = 2
 """A user keeps at least so many: one step to learn from."""
 
 
-def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Cases]:
+def hold_out(interactions: Interactions, *, seed: int, by_time: bool = False) -> tuple[Interactions, Cases]:
     """The interactions without some users' newest events, and these as cases, each with all before it as its history.
 
     `CASES` or `SHARE` of all events, whichever is less. Where users are many, one event each of some drawn by seed;
     where they are few, the same number of newest events of each (rounded up, so that it may be more than either in
-    all), or as many as leave `EVENTS_LEFT`. Events of one time are taken together and are not each other's history;
-    users who would keep too few with that keep all.
+    all), or as many as leave `EVENTS_LEFT`.
+
+    by_time: see `PreparedData.asks_by_time`; events of one time are then taken together and are not each other's
+        history, and users who would keep too few with that keep all.
     """
     lengths = interactions.lengths
     able = np.flatnonzero(lengths > EVENTS_LEFT)
@@ -27,9 +29,10 @@ def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Ca
     each = -(-wanted // max(len(able), 1))
     taken = np.zeros(len(lengths), dtype=np.int64)
     taken[chosen] = np.minimum(each, lengths[chosen] - EVENTS_LEFT)
-    first = interactions.offsets[chosen] + lengths[chosen] - taken[chosen]
-    kept = interactions.num_earlier[np.minimum(first, len(interactions) - 1)]
-    taken[chosen] = np.where(kept >= EVENTS_LEFT, lengths[chosen] - kept, 0)
+    if by_time:
+        first = interactions.offsets[chosen] + lengths[chosen] - taken[chosen]
+        kept = interactions.num_earlier[np.minimum(first, len(interactions) - 1)]
+        taken[chosen] = np.where(kept >= EVENTS_LEFT, lengths[chosen] - kept, 0)
     left = interactions.prefixes(np.arange(len(lengths)), lengths - taken)
     users = np.repeat(np.arange(len(lengths)), taken)
     nth = np.arange(len(users)) - np.repeat(np.cumsum(taken) - taken, taken)
@@ -38,4 +41,5 @@ def hold_out(interactions: Interactions, *, seed: int) -> tuple[Interactions, Ca
     if len(rows) > most:  # with all of their times: more than are needed to learn from
         some = np.sort(rng.choice(len(rows), most, replace=False))
         rows, users = rows[some], users[some]
-    return left, Cases(interactions.prefixes(users, interactions.num_earlier[rows]), interactions.items[rows], users)
+    before = interactions.num_earlier[rows] if by_time else rows - interactions.offsets[users]
+    return left, Cases(interactions.prefixes(users, before), interactions.items[rows], users)

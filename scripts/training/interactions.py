@@ -214,6 +214,12 @@ class PreparedData:
         """
         return self.everything.prefixes(np.arange(self.num_users), self._lengths_before("validation"))
 
+    @property
+    def asks_by_time(self) -> bool:
+        """Whether a case's history is all of earlier times, as of a temporal split, and not all that stands before it:
+        what is learnt from is then asked for in the same way."""
+        return self.split == "temporal"
+
     def cases(self, part: Part, *, at_most: int = CASES_OF_A_PART, seed: int = 0) -> Cases:
         """The cases of one part, by user index.
 

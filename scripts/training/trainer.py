@@ -206,7 +206,7 @@ def _epochs(
     try:
         while not _is_finished(history, config, validates=measure is not None):
             epoch = len(history) + 1
-            record = _train_epoch(learner, interactions, epoch, observer)
+            record = _train_epoch(learner, interactions, epoch, observer, by_time=data.asks_by_time)
             model = learner.averaged_model()
             if processes.is_first and measure:
                 record |= measure(model)
@@ -226,7 +226,9 @@ def _epochs(
     return history
 
 
-def _train_epoch(learner: Learner, interactions: Interactions, epoch: int, observer: Observer) -> dict[str, Any]:
+def _train_epoch(
+    learner: Learner, interactions: Interactions, epoch: int, observer: Observer, *, by_time: bool
+) -> dict[str, Any]:
     config = learner.config
     started = time.perf_counter()
     learner.begin_epoch(epoch)
@@ -237,6 +239,7 @@ def _train_epoch(learner: Learner, interactions: Interactions, epoch: int, obser
             batch_tokens=config.batch_tokens,
             seed=config.seed,
             epoch=epoch,
+            by_time=by_time,
         ),
         config.accumulation,
     )

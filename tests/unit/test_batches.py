@@ -93,7 +93,7 @@ def test_events_of_one_time_stand_in_any_order_and_lead_to_any_event_of_the_next
     data = replace(interactions([6, 3]), timestamps_ms=np.array([1, 2, 2, 2, 3, 3, 5, 5, 6]))
     targets, orders = defaultdict(set), set()
     for epoch in range(200):
-        for batch in epoch_batches(data, max_length=9, batch_tokens=100, seed=1, epoch=epoch):
+        for batch in epoch_batches(data, max_length=9, batch_tokens=100, seed=1, epoch=epoch, by_time=True):
             for items, goals in zip(batch.items_BL.tolist(), batch.targets_BL.tolist(), strict=True):
                 orders.add(tuple(items))
                 for item, goal in zip(items, goals, strict=True):
@@ -102,3 +102,9 @@ def test_events_of_one_time_stand_in_any_order_and_lead_to_any_event_of_the_next
     del targets[0]
     assert targets == {1: {2, 3, 4}, **{item: {5, 6} for item in (2, 3, 4)}, 5: {0}, 6: {0}, 7: {9}, 8: {9}}
     assert {order[1:4] for order in orders if order[0] == 1} == set(permutations((2, 3, 4)))
+
+
+def test_where_the_order_counts_events_of_one_time_keep_it() -> None:
+    data = interactions([6, 3])
+    together = replace(data, timestamps_ms=np.array([1, 2, 2, 2, 3, 3, 5, 5, 6]))
+    assert steps(together) == steps(data)

@@ -67,7 +67,7 @@ def test_hold_out_takes_events_of_one_time_together_and_none_is_in_anothers_hist
     interactions = replace(
         interactions_of(*[list(range(1, 13))] * 20), timestamps_ms=np.tile(np.repeat(np.arange(4), 3), 20)
     )
-    left, cases = hold_out(interactions, seed=1)
+    left, cases = hold_out(interactions, seed=1, by_time=True)
     chosen = np.unique(cases.user_indices)
     assert len(chosen) == int(SHARE * 240)
     assert [left.sequence(user)[0].tolist() for user in chosen] == [list(range(1, 10))] * len(chosen)
