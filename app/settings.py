@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
     live_rules: bool = Field(
         False,
-        description="Carry the model's rules on with the event log, so that new behaviour counts within a minute.",
+        description="Carry the model's rules on with the event log: new behaviour counts, mostly within a minute.",
     )
     new_item_share: float = Field(
         0.1,
