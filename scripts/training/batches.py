@@ -21,8 +21,7 @@ class Batch:
     """Input items and the item that follows each, with the times and event types of the former and the event types of
     the latter: int64, padded with 0 on the right.
 
-    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9. By time, where 7 and 2 came at one, it
-    is 4 7 2 or 4 2 7, and 4 leads to either of the two, both of them to 9.
+    Items 4 7 2 9 of one user make the row `items_BL` 4 7 2, `targets_BL` 7 2 9.
     """
 
     items_BL: NDArray[np.int64]
@@ -66,7 +65,8 @@ def epoch_batches(
 
     Windows of one length meet in random order, and so do the batches.
 
-    by_time: see `PreparedData.asks_by_time`; events of one time are then a set, see `_steps_by_time`.
+    by_time: see `PreparedData.asks_by_time`. Events of one time then have no order but that of a file, which may well
+        be sorted: they stand in another random order each epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     windows = cut_windows(interactions.offsets, max_length, rng)
@@ -79,57 +79,29 @@ def epoch_batches(
         slices.append(slice(begin, begin + size))
         begin += size
     order = rng.permutation(len(slices))
-    steps = _steps_by_time(interactions, rng) if by_time else _steps(interactions)
+    rows = np.arange(len(interactions))
+    events = np.lexsort((rng.random(len(rows)), interactions.time_groups.of_event)) if by_time else rows
     for number in order:
         chosen = by_length[slices[number]]
-        yield _batch(interactions, steps, windows.starts[chosen], windows.lengths[chosen])
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Row by row of the interactions: which event stands there in this epoch, and which one it leads to, −1 for none.
-    A user's last row leads into the next user's, where no window reaches."""
-
-    events: NDArray[np.int64]
-    targets: NDArray[np.int64]
-
-
-def _steps(interactions: Interactions) -> _Steps:
-    """Every event leads to the next one."""
-    rows = np.arange(len(interactions))
-    return _Steps(rows, rows + 1)
-
-
-def _steps_by_time(interactions: Interactions, rng: np.random.Generator) -> _Steps:
-    """Events of one time have no order but that of a file, which may well be sorted: they stand in random order, and
-    each leads to a random event of the user's next time."""
-    rows = np.arange(len(interactions))
-    groups = interactions.time_groups
-    events = np.lexsort((rng.random(len(rows)), groups.of_event))
-    sizes = np.diff(groups.starts, append=len(rows))
-    following = np.minimum(groups.of_event + 1, len(sizes) - 1)
-    drawn = groups.starts[following] + (rng.random(len(rows)) * sizes[following]).astype(np.int64)
-    owners = np.repeat(np.arange(interactions.num_users), interactions.lengths)
-    is_own = (following > groups.of_event) & (owners[drawn] == owners)
-    return _Steps(events, np.where(is_own, drawn, -1))
+        yield _batch(interactions, events, windows.starts[chosen], windows.lengths[chosen])
 
 
 def _batch(
-    interactions: Interactions, steps: _Steps, starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]
+    interactions: Interactions, events: NDArray[np.int64], starts_B: NDArray[np.int64], lengths_B: NDArray[np.int64]
 ) -> Batch:
+    """`events` are the rows of the interactions in the order in which they are read."""
     column_L = np.arange(lengths_B.max())
     inside_BL = column_L < lengths_B[:, None]
-    place_BL = np.minimum(starts_B[:, None] + column_L, len(interactions) - 1)
-    event_BL, next_BL = steps.events[place_BL], steps.targets[place_BL]
-    leads_BL = inside_BL & (next_BL >= 0)
+    place_BL = np.where(inside_BL, starts_B[:, None] + column_L, 0)
+    event_BL, next_BL = events[place_BL], events[np.where(inside_BL, place_BL + 1, 0)]
 
-    def gathered(values: NDArray[Any], places: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.where(known, values[np.where(known, places, 0)], 0).astype(np.int64)
+    def gathered(values: NDArray[Any], rows_BL: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(inside_BL, values[rows_BL], 0).astype(np.int64)
 
     return Batch(
-        items_BL=gathered(interactions.items, event_BL, inside_BL),
-        targets_BL=gathered(interactions.items, next_BL, leads_BL),
-        timestamps_ms_BL=gathered(interactions.timestamps_ms, event_BL, inside_BL),
-        event_types_BL=gathered(interactions.event_types, event_BL, inside_BL),
-        target_types_BL=gathered(interactions.event_types, next_BL, leads_BL),
+        items_BL=gathered(interactions.items, event_BL),
+        targets_BL=gathered(interactions.items, next_BL),
+        timestamps_ms_BL=gathered(interactions.timestamps_ms, event_BL),
+        event_types_BL=gathered(interactions.event_types, event_BL),
+        target_types_BL=gathered(interactions.event_types, next_BL),
     )
