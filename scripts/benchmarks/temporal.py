@@ -136,7 +136,7 @@ def temporal_table(results: Sequence[TemporalResult]) -> str:
             " / ".join(share(float(result.values(metric, name)[chosen].mean())) for metric in HEADLINES)
             for _, result, chosen in parts
         ]
-        label = f"**Segue**, {len(results[0].runs)} seeds" if name is None else scorer_label(name)
+        label = f"**Segue**, seeds: {len(results[0].runs)}" if name is None else scorer_label(name)
         rows.append([label, *([f"**{cell}**" for cell in cells] if name is None else cells)])
     return markdown_table(head, rows)
 
@@ -146,11 +146,12 @@ def verdicts(results: Sequence[TemporalResult]) -> str:
     lines = []
     for result in results:
         lead, relative = result.lead, result.relative_lead
+        deviation = share(result.deviation("ndcg@10"))
+        seeds = f"Standard deviation over seeds {deviation}." if len(result.runs) > 1 else "One seed."
         lines.append(
             f"- {result.kind} ({len(result.users):,} cases of {len(np.unique(result.users)):,} users): NDCG@10 "
             f"{signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}] over {scorer_label(result.best_baseline)}, "
-            f"{relative:+.1%}; the bar of +{BAR:.0%} is {'reached' if relative >= BAR else 'missed'}. "
-            f"Standard deviation over seeds {share(result.deviation('ndcg@10'))}."
+            f"{relative:+.1%}; the bar of +{BAR:.0%} is {'reached' if relative >= BAR else 'missed'}. {seeds}"
         )
     return "\n".join(lines)
 

@@ -50,5 +50,5 @@ def test_a_lead_on_one_user_alone_is_no_lead() -> None:
 def test_repeats_are_told_apart_where_seen_items_are_eligible() -> None:
     table = temporal_table([result([1, 11], [11, 11], [0, 1], exclude_seen=False)])
     assert "| walk | first: 2 cases | first, repeats: 1 cases | first, new items: 1 cases |" in table
-    assert "| **Segue**, 1 seeds | **.5000 / .5000** | **1.0000 / 1.0000** | **.0000 / .0000** |" in table
+    assert "| **Segue**, seeds: 1 | **.5000 / .5000** | **1.0000 / 1.0000** | **.0000 / .0000** |" in table
     assert "repeats" not in temporal_table([result([1, 11], [11, 11], [0, 1])])
