@@ -65,7 +65,7 @@ export class RankingView {
     const before = new Map([...this.rows].map(([id, row]) => [id, row.getBoundingClientRect().top]));
     const focused = [...this.rows.values()].findIndex((row) => row.contains(document.activeElement));
     const { items } = visit.answer;
-    const scores = items.map((item) => item.score);
+    const scores = items.map((item) => item.score).filter((score) => score !== null);
     const range = { low: Math.min(...scores), high: Math.max(...scores) };
     const rows = items.map((item) => [item.item_id, this.#row(item, move(visit.ranksBefore, item), range)]);
     this.rows = new Map(rows);
@@ -79,9 +79,6 @@ export class RankingView {
   #row(item, moved, range) {
     const genres = genresOf(item.item_id);
     const { year } = attributesOf(item.item_id);
-    const span = range.high - range.low;
-    const bar = h("span", { class: "bar" }, h("span", { class: "bar-fill" }));
-    bar.firstChild.style.width = `${span > 0 ? 8 + (92 * (item.score - range.low)) / span : 100}%`;
     return h(
       "li",
       { "data-item": item.item_id, "data-move": moved === "new" ? "new" : moved > 0 ? "up" : moved < 0 ? "down" : null },
@@ -91,7 +88,7 @@ export class RankingView {
         h("span", { class: "place" }, h("span", { class: "rank" }, String(item.rank)), moveMark(moved)),
         tile(item.item_id),
         h("span", { class: "words" }, h("span", { class: "title" }, titleOf(item.item_id)), h("span", { class: "sub" }, year ? h("span", { class: "year" }, String(year)) : null, ...genres.slice(0, 4).map((genre) => h("span", { class: "tag" }, genre)))),
-        h("span", { class: "score", title: "The score of the answer. The bar runs from the last to the first of this list." }, bar, h("span", { class: "number" }, formatScore(item.score))),
+        item.score === null ? newItemMark() : scoreBar(item.score, range),
         h("span", { class: "add" }, icon(ICONS.plus)),
       ),
     );
@@ -106,6 +103,16 @@ export class RankingView {
     }
   }
 }
+
+function scoreBar(score, range) {
+  const span = range.high - range.low;
+  const bar = h("span", { class: "bar" }, h("span", { class: "bar-fill" }));
+  bar.firstChild.style.width = `${span > 0 ? 8 + (92 * (score - range.low)) / span : 100}%`;
+  return h("span", { class: "score", title: "The score of the answer. The bar runs from the last to the first of this list." }, bar, h("span", { class: "number" }, formatScore(score)));
+}
+
+/** An item that the model has not learnt stands in a place kept for such items, without a score. */
+const newItemMark = () => h("span", { class: "score", title: "The model has not learnt this item yet: a place of the list is kept for new ones." }, h("span"), h("span", { class: "number" }, "new item"));
 
 /** Popularity counts events: 583. The model's scores have no unit: 7.31. */
 const formatScore = (score) => (Number.isInteger(score) ? score.toLocaleString("en") : score.toFixed(2)).replace("-", "−");

@@ -34,6 +34,16 @@ def test_page_shows_history_ranking_and_what_made_it(page: Page, client: Client)
     assert page.console_errors() == []
 
 
+def test_item_that_the_model_has_not_learnt_is_shown_without_a_score(page: Page, client: Client) -> None:
+    new = {"title": "Brand New", "year": 2026, "genres": ["Drama"]}
+    assert client.put("/items/brand-new", json={"attributes": new}).status_code in (200, 201)
+    page.press("#ranked li button")  # the next answer knows it
+    assert page.ranking == ranked(client, user_id="ann")
+    assert page.ranking[-1] == "brand-new"
+    assert "new item" in page.find("#ranked li[data-item='brand-new']").text
+    assert page.console_errors() == []
+
+
 def test_click_posts_an_event_and_the_ranking_follows(page: Page, client: Client) -> None:
     before = page.ranking
     page.press(f"#ranked li[data-item='{before[2]}'] button")
