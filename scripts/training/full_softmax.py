@@ -58,30 +58,34 @@ class _FullSoftmax(torch.autograd.Function):
     ) -> Tensor:
         states_TD, items_VD = states_TD.detach().float(), items_VD.detach().float()
         fast_TD, fast_VD = states_TD.to(precision), items_VD.to(precision)
-        # The target's own score in full precision: a rounding error there is an error of the loss itself.
-        target_T = (states_TD * items_VD[targets_T]).sum(dim=1)
+        # What the gradient pulls each state towards; the loss takes it from here, in full precision.
+        target_TD = items_VD[targets_T]
+        wanted_TD = (1 - smoothing) * target_TD + smoothing * items_VD.mean(dim=0)
+        target_T, wanted_T = (states_TD * target_TD).sum(dim=1), (states_TD * wanted_TD).sum(dim=1)
+        weight_T = torch.empty_like(target_T)
         grad_states_TD = torch.empty_like(states_TD)
         grad_items_VD = torch.zeros_like(items_VD)
-        total, total_weight = states_TD.new_zeros(()), states_TD.new_zeros(())
+        total = states_TD.new_zeros(())
+        # One buffer for all chunks: fresh memory of this size costs as much as the exponentials.
+        buffer_CV = states_TD.new_empty(min(ROWS_PER_CHUNK, len(states_TD)), len(items_VD))
         for start in range(0, len(states_TD), ROWS_PER_CHUNK):
             rows = slice(start, start + ROWS_PER_CHUNK)
-            scores_CV = (fast_TD[rows] @ fast_VD.T).float()
-            normaliser_C1 = scores_CV.logsumexp(dim=1, keepdim=True)
-            loss_C = normaliser_C1[:, 0] - (1 - smoothing) * target_T[rows]
-            if smoothing:
-                loss_C -= smoothing * scores_CV.mean(dim=1)
-            weight_C = plausibility(target_T[rows] - normaliser_C1[:, 0], denoise)
-            total += weight_C @ loss_C
-            total_weight += weight_C.sum()
-            # From here on the scores become their own gradient: softmax − wanted distribution.
-            scores_CV.sub_(normaliser_C1).exp_()
-            if smoothing:
-                scores_CV.sub_(smoothing / scores_CV.shape[1])
-            places_C1 = targets_T[rows, None]
-            scores_CV.scatter_add_(1, places_C1, scores_CV.new_full(places_C1.shape, smoothing - 1))
+            scores_CV = _product(fast_TD[rows], fast_VD.T, out=buffer_CV[: len(states_TD) - start])
+            highest_C1 = scores_CV.amax(dim=1, keepdim=True)
+            # From here on e^(score − highest): the softmax, but for the sum that divides it.
+            sum_C1 = scores_CV.sub_(highest_C1).exp_().sum(dim=1, keepdim=True)
+            normaliser_C = (sum_C1.log() + highest_C1)[:, 0]
+            weight_C = weight_T[rows] = plausibility(target_T[rows] - normaliser_C, denoise)
+            total += weight_C @ (normaliser_C - wanted_T[rows])
             fast_CV = scores_CV.to(precision)
-            grad_states_TD[rows] = (fast_CV @ fast_VD) * weight_C[:, None]
-            grad_items_VD += fast_CV.T @ (fast_TD[rows] * weight_C[:, None]).to(precision)
+            share_C1 = weight_C[:, None] / sum_C1
+            grad_states_TD[rows] = (fast_CV @ fast_VD) * share_C1
+            grad_items_VD += fast_CV.T @ (states_TD[rows] * share_C1).to(precision)
+        weighted_TD = states_TD * weight_T[:, None]
+        grad_states_TD -= wanted_TD * weight_T[:, None]
+        grad_items_VD.index_add_(0, targets_T, weighted_TD, alpha=smoothing - 1)
+        grad_items_VD -= smoothing / len(items_VD) * weighted_TD.sum(dim=0)
+        total_weight = weight_T.sum()
         ctx.save_for_backward(grad_states_TD, grad_items_VD, total_weight)
         return total / total_weight
 
@@ -90,6 +94,11 @@ class _FullSoftmax(torch.autograd.Function):
         grad_states_TD, grad_items_VD, total_weight = ctx.saved_tensors
         scale = grad / total_weight
         return grad_states_TD * scale, None, grad_items_VD * scale, None, None, None
+
+
+def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+    """The matrix product in float32, written to `out`, whatever it was multiplied in."""
+    return torch.mm(left, right, out=out) if left.dtype == out.dtype else out.copy_(left @ right)
 
 
 def fast_precision() -> torch.dtype:
