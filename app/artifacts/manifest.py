@@ -167,6 +167,7 @@ class Manifest(_Frozen):
     git_commit: str | None
     num_items: int = Field(ge=1)
     max_length: int = Field(ge=1)
+    attention_length: int | None = Field(None, ge=1)
     graph: Graph
     event_types: dict[str, EventType]
     target_event_types: tuple[str, ...] = ()
@@ -186,6 +187,8 @@ class Manifest(_Frozen):
 
     @model_validator(mode="after")
     def _has_what_its_format_needs(self) -> "Manifest":
+        if self.attention_length is not None and self.attention_length > self.max_length:
+            raise ValueError(f"attention_length {self.attention_length} is more than max_length {self.max_length}")
         if self.format_version == 2 and not ("item_vectors" in self.graph.inputs and "states" in self.graph.outputs):
             raise ValueError("a graph of format 2 has the input item_vectors and the output states")
         unknown = sorted(set(self.target_event_types) - self.event_types.keys())

@@ -104,10 +104,18 @@ def load_model(
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    if manifest.max_length > history_cap:
+    needed = manifest.attention_length or manifest.max_length
+    if needed > history_cap:
         raise ArtifactError(
-            f"{folder.name}: the model reads {manifest.max_length} events but only {history_cap} are kept per user; "
-            f"set SEGUE_HISTORY_CAP to at least {manifest.max_length} or train with a smaller max_length"
+            f"{folder.name}: the model reads {needed} events but only {history_cap} are kept per user; "
+            f"set SEGUE_HISTORY_CAP to at least {needed} or train with a smaller max_length"
+        )
+    if manifest.max_length > history_cap:
+        log.warning(
+            "history_cap_is_short",
+            model_version=folder.name,
+            advice=f"what people come back to is looked for among {manifest.max_length} events, of which {history_cap} "
+            f"are kept per user; SEGUE_HISTORY_CAP={manifest.max_length} keeps as many",
         )
     try:
         vocabulary = ItemVocabulary.read(folder / VOCABULARY_FILE)

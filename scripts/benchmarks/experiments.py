@@ -163,6 +163,8 @@ def train_once(
         RunError: see `trainer.train`.
     """
     run = _run(data, config, output)
+    if (run / MEASURED_FILE).is_file():  # its checkpoint is gone, and training would begin again
+        return run
     start_run(run, RunConfig(config, str(data.folder), data.fingerprint, data.num_items, {}), resume=True)
     with progress(label, data.train, config.max_epochs) as observer:
         train(data, config, run, observer=observer)

@@ -127,11 +127,11 @@ def _tested(
         return []
     prefixes = everything.prefixes(owners, lengths)
     histories = [prefixes.item_sequence(number) for number in range(len(places))]
-    items_BL = pad_items([history.items for history in histories], model.config.max_length)
+    items_BL = pad_items([history.items for history in histories], model.max_length)
     targets_B1 = torch.from_numpy(everything.items[places].astype(np.int64))[:, None]
     hits = []
     with torch.inference_mode():
-        states_BD = model.attention.last_state(items_BL, vectors_VD, context_of(histories, model.config))
+        states_BD = model.states(items_BL, vectors_VD, context_of(histories, model))
         for rules in (model.rules, live):
             scores_BV = model.fused_scores(states_BD, items_BL, vectors_VD, rules)
             wanted_B1 = scores_BV.gather(1, targets_B1)

@@ -36,6 +36,11 @@ class Ensemble(nn.Module):
     def models(self) -> list[SequenceModel]:
         return [member for member in self.members if isinstance(member, SequenceModel)]
 
+    @property
+    def max_length(self) -> int:
+        """See `model.NextItemModel`."""
+        return self.config.max_length
+
     def item_vectors(self) -> Tensor:
         """(V, E): see `model.NextItemModel`."""
         return torch.cat([model.item_vectors() for model in self.models], dim=1)

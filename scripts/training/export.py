@@ -77,7 +77,7 @@ def reference_cases(model: FusedModel, scorer: Scorer | None = None) -> tuple[Re
     """Synthetic histories of typical and extreme lengths with the ranking that torch computes for them, or `scorer`,
     where the graph differs from the model on purpose."""
     rng = np.random.default_rng(1)
-    num_items, max_length = model.config.num_items, model.config.max_length
+    num_items, max_length = model.config.num_items, model.max_length
     lengths = sorted({0, 1, 2, max_length // 2, max_length})
     histories = [random_history(rng, num_items, length) for length in lengths]
     scores_BV = score_all_positions(model, histories) if scorer is None else scorer(histories)
@@ -208,7 +208,8 @@ def _manifest(
         created_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         git_commit=_git_commit(),
         num_items=data.num_items,
-        max_length=run.model.config.max_length,
+        max_length=run.model.max_length,
+        attention_length=run.model.config.max_length,
         graph=graph_of(run.model),
         event_types=data.event_types,
         target_event_types=_target_event_types(run),

@@ -140,9 +140,9 @@ def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed
         item_vectors_VD = mixture.eval().item_vectors()
         for start in range(0, len(cases), size):
             rows = range(start, min(start + size, len(cases)))
-            histories = [cases.histories.item_sequence(row, mixture.config.max_length) for row in rows]
-            items_BL = pad_items([history.items for history in histories], mixture.config.max_length)
-            context = context_of(histories, mixture.config, items_BL.device)
+            histories = [cases.histories.item_sequence(row, mixture.max_length) for row in rows]
+            items_BL = pad_items([history.items for history in histories], mixture.max_length)
+            context = context_of(histories, mixture, items_BL.device)
             batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
     candidates = Candidates(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
     targets_B = torch.from_numpy(cases.targets.astype(np.int64))

@@ -56,7 +56,7 @@ class RankingGraph(nn.Module):
         target_type: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         context = Context(timestamps_ms, event_types, target_type)
-        states_BD = self.model.attention.last_state(items, item_vectors, context)
+        states_BD = self.model.states(items, item_vectors, context)
         rules = (
             None
             if rule_items is None or rule_weights is None
@@ -156,7 +156,7 @@ def ranker_of(model: FusedModel, path: Path) -> ExactRanker:
         path,
         inputs=graph_of(model).inputs,
         num_items=model.config.num_items,
-        max_length=model.config.max_length,
+        max_length=model.max_length,
         tables=tables_of(model),
     )
 
@@ -171,10 +171,11 @@ def check_parity(model: FusedModel, path: Path, *, batch_sizes: Sequence[int] = 
         ExportError: a score differs by more than `PARITY_TOLERANCE`, or the order is not by falling score and rising
         index.
     """
-    num_items, max_length = model.config.num_items, model.config.max_length
+    num_items, max_length = model.config.num_items, model.max_length
     ranker = ranker_of(model, path)
     rng = np.random.default_rng(0)
-    lengths = sorted({0, 1, 2, 3, 5, max_length // 2, max_length - 1, max_length})
+    read = model.config.max_length  # by attention, which may be less
+    lengths = sorted({0, 1, 2, 3, 5, read // 2, read - 1, read, max_length})
     worst = 0.0
     for size in batch_sizes:
         for longest in lengths:
@@ -228,9 +229,9 @@ def _settled_items(model: FusedModel, history: ItemSequence, tolerance: float) -
 
 def score_all_positions(model: FusedModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
     """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
-    items_BL = pad_items([history.items for history in histories], model.config.max_length)
+    items_BL = pad_items([history.items for history in histories], model.max_length)
     with torch.inference_mode():
-        context = context_of(histories, model.config)
+        context = context_of(histories, model)
         scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL, model.item_vectors(), context).numpy()
     return scores
 

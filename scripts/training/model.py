@@ -49,6 +49,11 @@ class NextItemModel(Protocol):
     @property
     def config(self) -> ModelConfig: ...
 
+    @property
+    def max_length(self) -> int:
+        """As many of a history's events does it read, the newest ones."""
+        ...
+
     def item_vectors(self) -> Tensor:
         """(V, D): what `next_scores` reads and scores; row 0, the padding, is zero."""
         ...
@@ -118,6 +123,11 @@ class SequenceModel(nn.Module):
         model = cls(config, table)
         model.load_state_dict(state)
         return model
+
+    @property
+    def max_length(self) -> int:
+        """See `NextItemModel`."""
+        return self.config.max_length
 
     def item_vectors(self) -> Tensor:
         """See `NextItemModel`."""

@@ -42,7 +42,7 @@ def _activations(
     ]
     try:
         with torch.inference_mode():
-            model(items_BL, model.item_vectors(), context_of(histories, model.config))
+            model(items_BL, model.item_vectors(), context_of(histories, model))
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,7 +12,7 @@ from app.ranking.ranker import ItemSequence, Ranker
 from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
 from scripts.training.interactions import Cases, PreparedData
 from scripts.training.model import Context, NextItemModel
-from scripts.training.model_config import ContextInput, ModelConfig
+from scripts.training.model_config import ContextInput
 
 
 class ModelScorer:
@@ -29,11 +29,11 @@ class ModelScorer:
 
     def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
-        items_BL = pad_items([history.items for history in histories], self._model.config.max_length)
+        items_BL = pad_items([history.items for history in histories], self._model.max_length)
         with torch.inference_mode():
             if self._target_type:
                 histories = [replace(history, target_type=self._target_type) for history in histories]
-            context = context_of(histories, self._model.config, self._device)
+            context = context_of(histories, self._model, self._device)
             scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD, context)
             scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
@@ -79,17 +79,19 @@ def evaluate_at_10(scorer: Scorer, data: PreparedData, cases: Cases, *, with_cov
     )
 
 
-def context_of(histories: Sequence[ItemSequence], config: ModelConfig, device: torch.device | None = None) -> Context:
-    """What a model of this shape reads of histories besides their items."""
+def context_of(histories: Sequence[ItemSequence], model: NextItemModel, device: torch.device | None = None) -> Context:
+    """What a model reads of histories besides their items."""
+
+    inputs = model.config.context_inputs
 
     def padded(name: ContextInput, rows: list[Sequence[int]]) -> torch.Tensor | None:
-        return pad_items(rows, config.max_length).to(device) if name in config.context_inputs else None
+        return pad_items(rows, model.max_length).to(device) if name in inputs else None
 
     target_types_B = torch.tensor([history.target_type for history in histories], device=device)
     return Context(
         timestamps_ms_BL=padded("timestamps_ms", [history.timestamps_ms for history in histories]),
         event_types_BL=padded("event_types", [history.event_types for history in histories]),
-        target_types=target_types_B if "target_type" in config.context_inputs else None,
+        target_types=target_types_B if "target_type" in inputs else None,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from app.artifacts.manifest import Calibration
 from app.artifacts.registry import load_model
+from app.errors import ArtifactError
 from app.ranking.ranker import ItemSequence
 from scripts.training import export
 from scripts.training.attributes import shared_attributes
@@ -98,6 +99,16 @@ def test_tables_lie_beside_the_graph_and_are_mapped(run: Run, tmp_path: Path) ->
     np.testing.assert_array_equal(np.load(folder / "rule_items.npy"), rules.items_VN)
     np.testing.assert_array_equal(np.load(folder / "rule_weights.npy"), rules.weights_VN)
     assert live.attribute_vectors is None
+
+
+def test_service_may_keep_fewer_events_than_returns_are_looked_for_in(run: Run, tmp_path: Path) -> None:
+    rules = RuleTable(np.array([[0], [2], [3], [4], [5], [1]], np.int32), np.array([[0.0], *[[1.0]] * 5], np.float32))
+    model = FusedModel(run.model.attention, rules, 0.5, returns=0.5)
+    folder = export_run(replace(run, model=model), tmp_path / "artifacts")
+    live = load_model(folder, history_cap=4)
+    assert (live.manifest.max_length, live.manifest.attention_length) == (500, 4)
+    with pytest.raises(ArtifactError, match="the model reads 4 events but only 3 are kept per user"):
+        load_model(folder, history_cap=3)
 
 
 def test_vectors_of_attributes_make_the_vector_of_an_item_never_seen(run: Run, tmp_path: Path) -> None:

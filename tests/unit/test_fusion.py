@@ -11,7 +11,7 @@ from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.training.config import TrainingConfig
 from scripts.training.fitting import SHARES, fit_fusion, fuse, inner_hold_out
-from scripts.training.fusion import FusedModel
+from scripts.training.fusion import RETURNS_READ, FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
 from scripts.training.interactions import Cases, Interactions
 from scripts.training.model import SequenceModel
@@ -96,6 +96,25 @@ def test_returns_mix_in_the_history_itself_newer_events_counting_more(tmp_path: 
     torch.testing.assert_close(found[1], 0.6 * before[1])
     export_graph(model, tmp_path / "model.onnx")
     assert check_parity(model, tmp_path / "model.onnx", batch_sizes=(1, 5)) < 1e-3
+
+
+def test_returns_look_further_back_than_attention() -> None:
+    """Item 9 stands before the 15 events that attention reads, whatever else is in the row."""
+    plain, model = (FusedModel(attention(), rules_by_hand(), 0.25, returns=returns) for returns in (0.0, 0.4))
+    assert (plain.max_length, model.max_length) == (MAX_LENGTH, RETURNS_READ)
+    newest = [4, 1] * 7 + [5]
+    items_BL = torch.tensor([[9, 9, 3, *newest, 0], [2, 1, *[0] * 17]])
+    with torch.inference_mode():
+        before = plain.next_scores(torch.tensor([newest, [2, 1, *[0] * 13]]), plain.item_vectors()).exp()
+        found, of_full_pass = (
+            score(items_BL, model.item_vectors()).exp() for score in (model.next_scores, model.next_scores_of_full_pass)
+        )
+    total = sum(place**-0.25 for place in range(1, 19))
+    returned = {9: 18**-0.25 + 17**-0.25, 3: 16**-0.25, 5: 1.0}
+    for item, weight in returned.items():
+        assert found[0, item].item() == pytest.approx(0.6 * before[0, item].item() + 0.4 * weight / total, abs=1e-5)
+    assert found[1, 3].item() == pytest.approx(0.6 * before[1, 3].item(), abs=1e-5)
+    torch.testing.assert_close(found, of_full_pass)
 
 
 def test_history_without_rules_keeps_the_order_of_attention() -> None:
