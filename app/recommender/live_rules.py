@@ -26,7 +26,7 @@ from app.recommender.sequences import enters_sequence
 from app.recommender.sources import Catalogues, Histories, Models
 from app.state.catalogue import CatalogueView
 from app.state.event_log import LogEntry
-from app.state.history import Owner
+from app.state.history import HistoryEvent, Owner
 
 REFRESH_SECONDS = 5.0
 BEHIND_SECONDS = 0.5
@@ -36,6 +36,8 @@ EVENTS_PER_SHARD = 100
 WORK_SECONDS = 0.5
 """Rows are made anew for so long at a refresh, a tenth of the time; others wait for the next one."""
 BEHIND_WORK_SECONDS = 0.05
+OWNERS_PER_TURN = 5
+"""Their histories are read at once, which takes about a turn."""
 TURN_SECONDS = 0.001
 """Then requests have their turn, for four times as long. Not a thread: it would compete for the interpreter, and a
 request that loses it waits for five milliseconds each time."""
@@ -128,18 +130,20 @@ class LiveRules:
         return is_behind
 
     async def _make_rows(self, tables: Tables, known: KnownRules, work_seconds: float) -> None:
-        """One at least."""
+        """One at least. A worker that is short of time wakes up late, which counts as work: it makes fewer rows."""
         worked = 0.0
         while self._rules.num_waiting:
             begin = time.perf_counter()
             self._rules.write(tables, known, at_most=1)
             while self._rules.num_waiting and time.perf_counter() - begin < TURN_SECONDS:
                 self._rules.write(tables, known, at_most=1)
-            turn = time.perf_counter() - begin
-            worked += turn
+            end = time.perf_counter()
+            worked += end - begin
             if worked >= work_seconds:
                 return
-            await asyncio.sleep(4 * turn)
+            rest = 4 * (end - begin)
+            await asyncio.sleep(rest)
+            worked += time.perf_counter() - end - rest
 
     async def _add(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Count those that stand in their owners' histories, each with what stands before it; how many they were."""
@@ -148,7 +152,13 @@ class LiveRules:
         for event in events:
             if ("user_id" in event or "session_id" in event) and enters_sequence(event["event_type"], event_types):
                 of_owner.setdefault(Owner.of_caller(event.get("user_id"), event.get("session_id")), []).append(event)
-        histories = await asyncio.gather(*(self._histories.read(owner) for owner in of_owner))
+        # All are read before one is counted: a store that fails half-way would have some events counted twice.
+        histories: list[Sequence[HistoryEvent]] = []
+        owners = list(of_owner)
+        for first in range(0, len(owners), OWNERS_PER_TURN):
+            some = owners[first : first + OWNERS_PER_TURN]
+            histories += await asyncio.gather(*(self._histories.read(owner) for owner in some))
+            await asyncio.sleep(4 * TURN_SECONDS)
         num_added = 0
         for news, history in zip(of_owner.values(), histories, strict=True):
             sequence = [event for event in history if enters_sequence(event.event_type, event_types)]

@@ -1,7 +1,8 @@
 """What following the event log costs a service under load: with live rules and without, turn by turn.
 
 Two services of one artifact run side by side; while one is loaded the other one has nothing to do, so that both meet
-the same machine. The traffic holds events, which is what there is to follow.
+the same machine. A load begins when the log that stood there before has been read; what there is to follow are the
+events of the load.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def measure_cost(folder: Path, *, rate: float, seconds: float, num_items: int = 
     ):
         for running in (off, on):
             fill_histories(running.url, USERS, ids, EVENTS_PER_USER)
+            running.wait_until_idle()
         for number in range(ROUNDS):
             for name, running in (("off", off), ("on", on)):
                 traffic = Traffic(USERS, ids, share_of_events=0.2, seed=number)

@@ -19,6 +19,10 @@ from scripts.benchmarks.errors import BenchmarkError
 
 START_SECONDS = 300
 """A million items are hashed, mapped and put into columns before the first answer."""
+IDLE_CORES = 0.02
+IDLE_SECONDS = 6.0
+"""Longer than a worker rests between two looks at the event log."""
+PATIENCE_SECONDS = 600
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,6 +43,19 @@ class Running:
     def cpu_seconds(self) -> float:
         """Processor time of its processes that live, since they began."""
         return sum(_cpu_seconds(pid) for pid in _family(self.pid))
+
+    def wait_until_idle(self) -> None:
+        """Until it has nothing left to do, such as to learn from the events that it was filled with.
+
+        Raises BenchmarkError when it still works after `PATIENCE_SECONDS`.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            before = self.cpu_seconds()
+            time.sleep(IDLE_SECONDS)
+            if self.cpu_seconds() - before < IDLE_CORES * IDLE_SECONDS:
+                return
+        raise BenchmarkError(f"the service did not come to rest within {PATIENCE_SECONDS} s without a request")
 
     def memory(self) -> Memory:
         """Raises BenchmarkError where no worker is found."""
