@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 
 import structlog
@@ -17,7 +18,7 @@ from app.settings import PREFIX, Settings, SettingsError, load_settings
 from app.state.connection import claim_store, connect
 from app.state.embedded import EmbeddedStore
 from app.telemetry import METRICS_ENVIRONMENT, configure_logging, metrics_folder
-from app.workers import Supervisor
+from app.workers import BACKLOG, CAN_BALANCE, Supervisor, reserve
 
 BAD_SETTINGS = 2
 
@@ -47,7 +48,7 @@ def run(settings: Settings) -> int:
     require_device(settings)
     require_files(settings)
     with ExitStack() as stack:
-        listener = stack.enter_context(listen(settings.host, settings.port))
+        listener = stack.enter_context(listen(settings.host, settings.port, num_workers=settings.workers))
         store = None
         if settings.redis_url is None:
             store = EmbeddedStore.start(settings.data_dir)
@@ -94,11 +95,13 @@ def require_files(settings: Settings) -> None:
                 raise SettingsError(f"the service cannot start: {PREFIX}{name}: {error}") from error
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The socket that all workers accept from. Raises OSError with what to do about it."""
+def listen(host: str, port: int, *, num_workers: int) -> socket.socket:
+    """What `Supervisor` gives its workers. Raises OSError with what to do about it."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        if num_workers > 1 and CAN_BALANCE:
+            return reserve(family, (str(address[0]), int(address[1])))
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise OSError(f"{host}:{port}: {error.strerror}; choose another {PREFIX}HOST or {PREFIX}PORT") from error
 
@@ -135,15 +138,18 @@ def announce(settings: Settings, listener: socket.socket) -> None:
     """Print one line when the first worker answers."""
     port = listener.getsockname()[1]
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  compared, not bound
-    # The parent already listens, so the connection waits for a worker.
     connection = http.client.HTTPConnection(address, port, timeout=300)
-    try:
-        connection.request("GET", "/livez")
-        connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return  # the service stopped before it answered, and said why
-    finally:
-        connection.close()
+    while True:
+        try:
+            connection.request("GET", "/livez")
+            connection.getresponse().read()
+            break
+        except ConnectionRefusedError:  # none of several workers listens yet; one alone has the connection wait
+            time.sleep(0.05)
+        except (OSError, http.client.HTTPException):
+            return  # the service stopped before it answered, and said why
+        finally:
+            connection.close()
     base = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     print(f"Segue is ready: page {base}/  API {base}/docs", flush=True)
 

@@ -1,4 +1,9 @@
-"""Worker processes around one listening socket: started, watched, replaced when one dies, drained at the end."""
+"""Worker processes that listen on one port: started, watched, replaced when one dies, drained at the end.
+
+One alone takes the socket that its parent has listened on from the first moment. Several each listen with a socket of
+their own (SO_REUSEPORT), among which Linux shares out connections evenly; of one socket that all of them accept from,
+the worker that wakes first gets nearly all, and with them all requests of clients that keep their connections.
+"""
 
 import gc
 import multiprocessing
@@ -25,6 +30,9 @@ DRAIN_SECONDS = 10
 RESTART_SECONDS = 1.0
 """A worker's place is filled again no sooner than so long after it was filled last."""
 TICK_SECONDS = 1.0
+BACKLOG = 2048
+CAN_BALANCE = sys.platform == "linux"
+"""Elsewhere the option exists, but the socket that was bound last gets all connections."""
 
 log = structlog.get_logger(__name__)
 spawn = multiprocessing.get_context("spawn")
@@ -39,8 +47,34 @@ class _Server(uvicorn.Server):
         gc.freeze()
 
 
+def reserve(family: int, address: tuple[str, int]) -> socket.socket:
+    """Keeps a port for workers that listen on it, and does not listen itself. Raises OSError where it is taken."""
+    # With SO_REUSEPORT alone a second service of the same user would get the port as well, and half the connections.
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    # Without SO_REUSEADDR, so that such a probe sees it.
+    reserved = socket.socket(family)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(address)
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
+
+
+def _own_listener(reserved: socket.socket) -> socket.socket:
+    """It listens from when the server starts, and the others take what would have been its connections when it dies."""
+    own = socket.socket(reserved.family)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        own.setsockopt(socket.SOL_SOCKET, option, 1)
+    own.bind(reserved.getsockname())
+    return own
+
+
 def serve(listener: socket.socket, log_level: str) -> None:
-    """The life of one worker."""
+    """The life of one worker. `listener` listens, or is one that `reserve` gave."""
     _end_with_the_parent()
     server = _Server(
         uvicorn.Config(
@@ -55,9 +89,11 @@ def serve(listener: socket.socket, log_level: str) -> None:
             log_level="warning" if log_level == "info" else log_level,
             server_header=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=BACKLOG,
         )
     )
-    server.run(sockets=[listener])
+    is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    server.run(sockets=[listener if is_listening else _own_listener(listener)])
     if not server.started:
         sys.exit(STARTUP_FAILED)
 
@@ -86,7 +122,7 @@ class Supervisor:
     def __init__(
         self, listener: socket.socket, *, num_workers: int, log_level: str, on_tick: Callable[[], None]
     ) -> None:
-        """`on_tick` is called about once a second."""
+        """listener: see `serve`. `on_tick` is called about once a second."""
         self._listener = listener
         self._log_level = log_level
         self._on_tick = on_tick

@@ -19,6 +19,9 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
+MIN_CONNECTIONS = 32
+"""Used in turn, as many callers would: the one that answered last would otherwise take nearly all requests, and with
+them one worker of several."""
 MAX_CONNECTIONS = 256
 TIMEOUT_S = 10.0
 """An answer that is not there so long after the last request was sent counts as failed."""
@@ -121,7 +124,7 @@ class _OpenLoop:
         self._head = f"Host: {parts.netloc.rpartition('@')[2]}\r\nContent-Type: application/json\r\n{given}"
         self._max_connections = max_connections
         self._max_unanswered = max_unanswered
-        self._idle: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()
         self._num_open = 0
         self._waiting: deque[int] = deque()
 
@@ -137,8 +140,10 @@ class _OpenLoop:
         self._num_sent = self._num_finished = 0
         self._is_sending = True
         self._done = asyncio.Event()
-        self._num_open = 1
-        await self._open()  # so that an address where nobody listens is an error and not a thousand failed requests
+        # At once, so that an address where nobody listens is an error and not a thousand failed requests.
+        while self._num_open < min(MIN_CONNECTIONS, self._max_connections):
+            self._num_open += 1
+            await self._open()
         start = time.perf_counter()
         for number, moment_s in enumerate(moments_s.tolist()):
             moment = start + moment_s
@@ -173,7 +178,7 @@ class _OpenLoop:
                     opening = asyncio.ensure_future(self._open())
                     opening.add_done_callback(self._opened)
                 return
-            connection, number = self._idle.pop(), self._waiting.popleft()
+            connection, number = self._idle.popleft(), self._waiting.popleft()
             call = self._calls[number]
             line = f"POST {self._base}{call.path} HTTP/1.1\r\n"
             head = f"{line}{self._head}Content-Length: {len(call.body)}\r\n\r\n"
