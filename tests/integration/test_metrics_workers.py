@@ -41,7 +41,7 @@ def both_workers_are_live(client: Client) -> bool:
 
 @pytest.mark.skipif(not CAN_BALANCE, reason="only Linux shares out connections among listening sockets")
 def test_connections_that_stay_open_are_shared_out_evenly(folder: Path, valkey_url: str) -> None:
-    """Forty, one after the other, on a service at rest: fewer than five on one side is a chance of one in ten million."""
+    """Forty, one after the other, on a service at rest: fewer than five on one side is one case in ten million."""
     with serving(folder, redis_url=valkey_url, workers=2) as client, ExitStack() as stack:
         eventually(lambda: both_workers_are_live(client))
         port = client.base_url.port
