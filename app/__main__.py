@@ -100,7 +100,7 @@ def listen(host: str, port: int, *, num_workers: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         if num_workers > 1 and CAN_BALANCE:
-            return reserve(family, (str(address[0]), int(address[1])))
+            return reserve(family, address[:2])
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise OSError(f"{host}:{port}: {error.strerror}; choose another {PREFIX}HOST or {PREFIX}PORT") from error
@@ -144,8 +144,8 @@ def announce(settings: Settings, listener: socket.socket) -> None:
             connection.request("GET", "/livez")
             connection.getresponse().read()
             break
-        except ConnectionRefusedError:  # none of several workers listens yet; one alone has the connection wait
-            time.sleep(0.05)
+        except ConnectionRefusedError:  # none of several workers listens yet; where there is one, the connection waits
+            time.sleep(0.05)  # nothing tells the parent when a worker begins to listen
         except (OSError, http.client.HTTPException):
             return  # the service stopped before it answered, and said why
         finally:

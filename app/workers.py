@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
@@ -47,30 +48,32 @@ class _Server(uvicorn.Server):
         gc.freeze()
 
 
-def reserve(family: int, address: tuple[str, int]) -> socket.socket:
+def reserve(family: int, address: tuple[Any, ...]) -> socket.socket:
     """Keeps a port for workers that listen on it, and does not listen itself. Raises OSError where it is taken."""
     # With SO_REUSEPORT alone a second service of the same user would get the port as well, and half the connections.
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-    # Without SO_REUSEADDR, so that such a probe sees it.
-    reserved = socket.socket(family)
-    try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reserved.bind(address)
-    except OSError:
-        reserved.close()
-        raise
-    return reserved
+    _bound(family, address, socket.SO_REUSEADDR).close()
+    # Without SO_REUSEADDR, so that a second service's probe sees it.
+    return _bound(family, address, socket.SO_REUSEPORT)
 
 
 def _own_listener(reserved: socket.socket) -> socket.socket:
     """It listens from when the server starts, and the others take what would have been its connections when it dies."""
-    own = socket.socket(reserved.family)
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-        own.setsockopt(socket.SOL_SOCKET, option, 1)
-    own.bind(reserved.getsockname())
-    return own
+    return _bound(reserved.family, reserved.getsockname(), socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+
+
+def _bound(family: int, address: tuple[Any, ...], *options: int) -> socket.socket:
+    """With these options of SOL_SOCKET switched on. Raises OSError."""
+    bound = socket.socket(family)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as `create_server` does for one worker
+        for option in options:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def serve(listener: socket.socket, log_level: str) -> None:

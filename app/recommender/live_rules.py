@@ -39,8 +39,9 @@ BEHIND_WORK_SECONDS = 0.05
 OWNERS_PER_TURN = 5
 """Their histories are read at once, which takes about a turn."""
 TURN_SECONDS = 0.001
-"""Then requests have their turn, for four times as long. Not a thread: it would compete for the interpreter, and a
+"""Then requests have theirs, for `REST` times as long. Not a thread: it would compete for the interpreter, and a
 request that loses it waits for five milliseconds each time."""
+REST = 4
 MAX_ITEMS = 300_000
 """In a larger catalogue the rules stay as the model has them: every refresh copies the tables."""
 
@@ -141,7 +142,7 @@ class LiveRules:
             worked += end - begin
             if worked >= work_seconds:
                 return
-            rest = 4 * (end - begin)
+            rest = REST * (end - begin)
             await asyncio.sleep(rest)
             worked += time.perf_counter() - end - rest
 
@@ -158,7 +159,7 @@ class LiveRules:
         for first in range(0, len(owners), OWNERS_PER_TURN):
             some = owners[first : first + OWNERS_PER_TURN]
             histories += await asyncio.gather(*(self._histories.read(owner) for owner in some))
-            await asyncio.sleep(4 * TURN_SECONDS)
+            await asyncio.sleep(REST * TURN_SECONDS)
         num_added = 0
         for news, history in zip(of_owner.values(), histories, strict=True):
             sequence = [event for event in history if enters_sequence(event.event_type, event_types)]

@@ -139,9 +139,7 @@ def measure_training(
     if kept is not None:
         return kept
     taught = learn_from or data
-    run = _run(taught, config, output)
-    if not (run / MEASURED_FILE).is_file():
-        train_once(taught, config, output, label=label, progress=progress)
+    run = train_once(taught, config, output, label=label, progress=progress)
     scorer = load_run(run).scorer
     evaluated = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
     folders = [member_folder(run, member) for member in range(1, config.members + 1)]

@@ -63,13 +63,6 @@ class _Evidence(NamedTuple):
     weights_BX: Tensor
 
 
-class _Read(NamedTuple):
-    """What of a history attention reads."""
-
-    items_BL: Tensor
-    context: Context
-
-
 class FusedModel(nn.Module):
     """A trained attention model and the rules it is mixed with; without rules, the attention model alone."""
 
@@ -151,8 +144,8 @@ class FusedModel(nn.Module):
         self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT
     ) -> Tensor:
         """The same with the attention as training computes it and the mixture as it is written down."""
-        read = self._read_by_attention(items_BL, context)
-        logits_BV = self.attention.next_scores_of_full_pass(read.items_BL, item_vectors_VD, read.context)
+        read_BL, read_context = self._read_by_attention(items_BL, context)
+        logits_BV = self.attention.next_scores_of_full_pass(read_BL, item_vectors_VD, read_context)
         rules = self.rules
         if rules is None:
             return logits_BV
@@ -168,19 +161,19 @@ class FusedModel(nn.Module):
 
     def states(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context) -> Tensor:
         """(B, D): the attention's state at the newest item, which the item vectors are multiplied with."""
-        read = self._read_by_attention(items_BL, context)
-        return self.attention.last_state(read.items_BL, item_vectors_VD, read.context)
+        read_BL, read_context = self._read_by_attention(items_BL, context)
+        return self.attention.last_state(read_BL, item_vectors_VD, read_context)
 
-    def _read_by_attention(self, items_BL: Tensor, context: Context) -> _Read:
+    def _read_by_attention(self, items_BL: Tensor, context: Context) -> tuple[Tensor, Context]:
         """The newest events of longer histories."""
         if self.max_length == self.config.max_length:
-            return _Read(items_BL, context)
+            return items_BL, context
         # Not min(…): the exporter would decide it once and for all, by its example.
         width = torch.sym_min(items_BL.shape[1], self.config.max_length)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         first_B1 = ((items_BL != 0).sum(dim=1, keepdim=True) - self.config.max_length).clamp(min=0)
         column_BW = first_B1 + torch.arange(width, device=items_BL.device)
         times_ms_BL, event_types_BL = context.timestamps_ms_BL, context.event_types_BL
-        return _Read(
+        return (
             items_BL.gather(1, column_BW),
             Context(
                 None if times_ms_BL is None else times_ms_BL.gather(1, column_BW),

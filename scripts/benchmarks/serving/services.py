@@ -52,7 +52,7 @@ class Running:
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             before = self.cpu_seconds()
-            time.sleep(IDLE_SECONDS)
+            time.sleep(IDLE_SECONDS)  # over which its processor time is counted
             if self.cpu_seconds() - before < IDLE_CORES * IDLE_SECONDS:
                 return
         raise BenchmarkError(f"the service did not come to rest within {PATIENCE_SECONDS} s without a request")
