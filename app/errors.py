@@ -9,6 +9,7 @@
     │   ├── CursorExpired
     │   └── CatalogueFull
     ├── StoreUnavailable          the store does not answer → 503, or a degraded recommendation
+    ├── Overloaded                too many requests at once → 503
     ├── StoreMismatch             the store was set up with other settings → the service does not start
     ├── ArtifactError             a model version that cannot be served → the live one stays
     └── DeviceUnavailable         the runtime lacks the device that was asked for → the service does not start
@@ -37,6 +38,7 @@ class ProblemCode(StrEnum):
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
     STORE_UNAVAILABLE = "store_unavailable"
+    OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -112,6 +114,10 @@ class CatalogueFull(RequestError):
 
 class StoreUnavailable(SegueError):
     """Redis did not answer in time or refused. What was to be written may be sent again: it is then stored once."""
+
+
+class Overloaded(SegueError):
+    """As many requests are under way as the worker takes at once."""
 
 
 class StoreMismatch(SegueError):

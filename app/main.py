@@ -14,7 +14,7 @@ from app.api import batch, events, health, items, models, openapi, pages, proble
 from app.api.middleware import RequestContext
 from app.api.scenarios import Scenarios
 from app.api.schemas.scenarios import read_scenarios
-from app.api.security import BodyLimit
+from app.api.security import Admission
 from app.artifacts.event_types import read_event_uses
 from app.artifacts.registry import ModelRegistry
 from app.errors import StoreMismatch, StoreUnavailable
@@ -179,7 +179,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app, telemetry)
     openapi.install(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Admission, max_bytes=settings.max_body_bytes, max_in_flight=settings.max_in_flight)
     app.add_middleware(RequestContext, telemetry=telemetry)
     limits = {"max_events": settings.max_batch_events, "max_future_seconds": settings.max_future_seconds}
     for router in (

@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         8_388_608, ge=1024, le=268_435_456, description="Largest request body in bytes; a larger one is answered 413."
     )
+    max_in_flight: int = Field(
+        64,
+        ge=1,
+        le=100_000,
+        description="Requests with a body that a worker has under way at once; another is refused with 503 "
+        "`overloaded`.",
+    )
     event_types_file: Path | None = Field(
         None,
         description="TOML file that says what each type of event is used for, above what the model's artifact says.",

@@ -30,7 +30,7 @@ def router(recommender: RecommendsMany, scenarios: Scenarios, telemetry: Telemet
     @routes.post(
         "/recommend/batch",
         response_model=RecommendBatchAnswer,
-        responses=problems(400, 413, 415, 422),
+        responses=problems(400, 413, 415, 422, 503),
         openapi_extra=body_of({JSON: reference(RecommendBatchBody)}),
         summary="Rank items for many users, guests or histories at once",
     )

@@ -22,7 +22,7 @@ _MEANINGS = {
     413: "The body or the batch is too large.",
     415: "The body is of a type that is not read here.",
     422: "The body or a parameter breaks the contract; `errors` says where.",
-    503: "The store does not answer; `Retry-After` says when to try again.",
+    503: "The store does not answer, or too many ask at once; `Retry-After` says when to try again.",
 }
 _MODELS: tuple[type[BaseModel], ...] = (
     BulkItemBody,

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.errors import Fault, InvalidRequest, ProblemCode, RequestError, SegueError, StoreUnavailable
+from app.errors import Fault, InvalidRequest, Overloaded, ProblemCode, RequestError, SegueError, StoreUnavailable
 from app.telemetry import Telemetry, current_request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,6 +34,7 @@ STATUS = {
     ProblemCode.CATALOGUE_FULL: 422,
     ProblemCode.INTERNAL_ERROR: 500,
     ProblemCode.STORE_UNAVAILABLE: 503,
+    ProblemCode.OVERLOADED: 503,
 }
 _CODE_OF_STATUS = {404: ProblemCode.NOT_FOUND, 405: ProblemCode.METHOD_NOT_ALLOWED, 413: ProblemCode.PAYLOAD_TOO_LARGE}
 
@@ -78,11 +79,13 @@ def answer(error: Exception) -> Response:
             headers = {"Connection": "close"} if error.code is ProblemCode.PAYLOAD_TOO_LARGE else None
             return problem(STATUS[error.code], error.code, error.detail, faults=error.faults, headers=headers)
         case StoreUnavailable():
-            return problem(
-                503,
-                ProblemCode.STORE_UNAVAILABLE,
-                "The store does not answer; nothing was written. Try again.",
-                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            return _try_again(
+                ProblemCode.STORE_UNAVAILABLE, "The store does not answer; nothing was written. Try again."
+            )
+        case Overloaded():
+            return _try_again(
+                ProblemCode.OVERLOADED,
+                "As many requests are under way as the service takes at once; this one was not begun. Try again.",
             )
         case RequestValidationError():
             return problem(
@@ -98,6 +101,10 @@ def answer(error: Exception) -> Response:
             code = _CODE_OF_STATUS.get(error.status_code, ProblemCode.INVALID_REQUEST)
             return problem(error.status_code, code, error.detail, headers=error.headers)
     raise error
+
+
+def _try_again(code: ProblemCode, detail: str) -> Response:
+    return problem(STATUS[code], code, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def install(app: FastAPI, telemetry: Telemetry) -> None:

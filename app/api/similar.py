@@ -27,7 +27,7 @@ def router(recommender: FindsSimilar, scenarios: Scenarios, telemetry: Telemetry
     @routes.post(
         "/similar",
         response_model=SimilarAnswer,
-        responses=problems(400, 413, 415, 422),
+        responses=problems(400, 413, 415, 422, 503),
         openapi_extra=body_of({JSON: reference(SimilarBody)}),
         summary="Find items like one or several others",
     )

@@ -1,5 +1,6 @@
 """Every error is `application/problem+json` with a code from the closed list, and says no more than it should."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.requests import Request
 
 from app.errors import ProblemCode
 from app.main import create_app
@@ -28,6 +30,7 @@ def app(tmp_path: Path) -> FastAPI:
             artifacts_dir=tmp_path,
             max_body_bytes=MAX_BODY,
             max_batch_events=3,
+            max_in_flight=2,
         )
     )
 
@@ -144,6 +147,43 @@ async def test_store_that_is_down_is_said_with_the_time_to_wait(client: httpx.As
     answer = await client.post("/events", json={"user_id": "u", "item_id": "i"})
     check(answer, 503, "store_unavailable")
     assert re.fullmatch("[1-9][0-9]*", answer.headers["retry-after"])
+
+
+async def test_one_request_too_many_is_refused_at_once_and_a_body_under_way_takes_no_place(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    """Two at most, as `app` says."""
+    is_under_way: asyncio.Queue[str] = asyncio.Queue()
+    may_end, may_send = asyncio.Event(), asyncio.Event()
+
+    @app.post("/slow")
+    async def slow(request: Request) -> None:
+        await request.body()
+        is_under_way.put_nowait("work")
+        await may_end.wait()
+
+    async def body_that_comes_slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        is_under_way.put_nowait("body")
+        await may_send.wait()
+        yield b"}"
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        coming = tasks.create_task(client.put("/items/i1", content=body_that_comes_slowly(), headers=JSON))
+        assert await is_under_way.get() == "body"
+        for _ in range(2):
+            # What fails gives its place back.
+            assert (await client.post("/recommend", content=b"{", headers=JSON)).status_code == 400
+            tasks.create_task(client.post("/slow", json={}))
+            assert await is_under_way.get() == "work"
+        refused = await client.post("/recommend", json={"history": ["i1"]})
+        check(refused, 503, "overloaded")
+        assert re.fullmatch("[1-9][0-9]*", refused.headers["retry-after"])
+        assert (await client.get("/livez")).status_code == 200
+        may_end.set()
+        may_send.set()
+    assert coming.result().json()["code"] != "overloaded"
+    assert (await client.post("/recommend", json={"history": ["i1"]})).status_code == 200
 
 
 async def test_unforeseen_error_is_logged_and_not_told(

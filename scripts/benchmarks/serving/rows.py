@@ -25,6 +25,7 @@ NUM_USERS = 500
 EVENTS_PER_USER = 50
 USERS = [f"user-{number}" for number in range(NUM_USERS)]
 ROUNDS = 3
+OVERLOAD_CONNECTIONS = 1000
 EMPTY_ROUTE = "the empty route: FastAPI, the same body, nothing done"
 SMALL, MEDIUM, LARGE = 12_000, 100_000, 1_000_000
 FILTER = {"field": "category", "op": "eq", "value": "category 7"}
@@ -101,7 +102,7 @@ def small_catalogue(bench: Bench) -> Iterator[Row]:
         load = closed_loop(running, "/recommend", recommend_bodies(), bench.seconds / 2)
         yield Row("`/recommend`, closed loop, two workers", "", load)
     with bench.service(SMALL) as running:
-        yield from _beside_the_empty_route(bench, running)
+        yield from _at_the_limit(bench, running)
         yield from _events(bench, running)
     yield _reload(bench)
 
@@ -116,7 +117,8 @@ def _empty_route(running: Running) -> Iterator[Running]:
             yield empty
 
 
-def _beside_the_empty_route(bench: Bench, running: Running) -> Iterator[Row]:
+def _at_the_limit(bench: Bench, running: Running) -> Iterator[Row]:
+    """What one worker can do, beside a route that does nothing, and what becomes of twice as much."""
     with _empty_route(running) as empty:
         ours, theirs, ratio = turn_by_turn(
             lambda seconds: closed_loop(running, "/recommend", recommend_bodies(), seconds),
@@ -127,6 +129,25 @@ def _beside_the_empty_route(bench: Bench, running: Running) -> Iterator[Row]:
         "`/recommend`, closed loop, one worker", "≥ 0.4 × the empty route", ours, f"{ratio:.2f} × the empty route"
     )
     yield Row(EMPTY_ROUTE, "", theirs)
+    yield _overload(bench, running, 2 * ours.per_second)
+
+
+def _overload(bench: Bench, running: Running, rate: float) -> Row:
+    """More than the service can do, from callers enough to have it all under way at once if it were let in."""
+    seconds = bench.seconds / 2
+    before = running.cpu_seconds()
+    samples = run_open_loop(
+        running.url, recommend_calls(), constant_moments(rate, seconds), max_connections=OVERLOAD_CONNECTIONS
+    )
+    cores = (running.cpu_seconds() - before) / seconds
+    is_refused = samples.status == 503
+    refused = samples[is_refused]
+    return Row(
+        f"{rate:,.0f} requests/s, twice as many, one worker: what it let in",
+        "",
+        load_of(samples[~is_refused], seconds, cores),
+        f"{len(refused) / len(samples):.0%} refused with 503, p99 {refused.percentile(99):.1f} ms",
+    )
 
 
 def turn_by_turn(
