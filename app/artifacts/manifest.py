@@ -100,8 +100,8 @@ class Graph(_Frozen):
     format 2 on the tables of `TABLE_FILES`: `item_vectors` float32 (V, D) and, where the model is mixed with rules,
     `rule_items` int32 (V, N) and `rule_weights` float32 (V, N), where its best are re-ranked `item_statistics`
     float32 (V, 2), log(1 + events) and how late in histories the item comes, or (V, 3), and how often people come back
-    to it; where declared `timestamps_ms` and
-    `event_types`, int64 (B, L), 0 where `items` is 0, and `target_type` int64 (B,), 0 for any type.
+    to it; where declared `timestamps_ms` and `event_types`, int64 (B, L), 0 where `items` is 0, and `target_type` int64
+    (B,), 0 for any type.
     outputs: `item_indices` int64 (B, k) and `scores` float32 (B, k), by falling score, equal scores by rising index;
     from format 2 on `states` float32 (B, D), whose inner products with the item vectors are the attention's scores.
     """

@@ -34,7 +34,10 @@ def rank_each(
     counters: Counters,
     kept: KeptWeights,
 ) -> list[RankedList | RequestError]:
-    """The list for each question, or why there is none; at most one run of the model for all of them."""
+    """The list for each question, or why there is none; at most two runs of the model for all of them.
+
+    Those that restrict or boost items are ranked apart: one such query makes a ranker score every item in its run.
+    """
     outcomes: dict[int, RankedList | RequestError] = {}
     plans: dict[int, Plan] = {}
     for place, question in enumerate(questions):
@@ -45,14 +48,16 @@ def rank_each(
                 plans[place] = make_plan(question, live, view)
         except RequestError as error:
             outcomes[place] = error
-    by_model = {place: plan for place, plan in plans.items() if plan.strategy == "model"}
-    if live is not None and by_model:
-        rankings = rank_all(live.ranker, [plan.query for plan in by_model.values()])
-        for (place, plan), ranking in zip(by_model.items(), rankings, strict=True):
-            outcomes[place] = listed_by_model(plan, ranking)
+    by_model: dict[bool, list[int]] = {False: [], True: []}
     for place, plan in plans.items():
-        if plan.strategy != "model":
+        if plan.strategy == "model":
+            by_model[plan.adjust_V is not None].append(place)
+        else:
             outcomes[place] = listed_by_weights(plan, kept.of(plan.strategy, counters, plan.live, view))
+    for places in filter(None, by_model.values()):
+        rankings = rank_all(plans[places[0]].live.ranker, [plans[place].query for place in places])
+        for place, ranking in zip(places, rankings, strict=True):
+            outcomes[place] = listed_by_model(plans[place], ranking)
     return [outcomes[place] for place in range(len(questions))]
 
 

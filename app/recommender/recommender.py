@@ -135,8 +135,8 @@ class Recommender:
     async def recommend_all(self, requests: Sequence[RecommendationRequest]) -> list[Recommendation | RequestError]:
         """What `recommend` would answer to each, or raise.
 
-        One round trip to the store and one run of the model; more runs where the catalogue is so large that one would
-        take too much memory.
+        One round trip to the store and one run of the model, or two (`rank_each`); more where the catalogue is so large
+        that one would take too much memory.
         """
         questions = await asyncio.gather(*(self._question(request) for request in requests))
         live, view = self._items()

@@ -261,7 +261,7 @@ class CountingRanker:
 
     def __init__(self, ranker: Ranker) -> None:
         self._ranker = ranker
-        self.batches: list[int] = []
+        self.batches: list[tuple[int, bool]] = []
         self.num_items = ranker.num_items
         self.item_vectors = ranker.item_vectors
         self.score = ranker.score
@@ -269,7 +269,7 @@ class CountingRanker:
     def rank(
         self, sequences: Sequence[ItemSequence], k: int, adjust_BV: NDArray[np.float32] | None = None
     ) -> list[Ranking]:
-        self.batches.append(len(sequences))
+        self.batches.append((len(sequences), adjust_BV is not None))
         return self._ranker.rank(sequences, k, adjust_BV)
 
 
@@ -283,11 +283,14 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize(("max_scores", "batches"), [(recommender.MAX_SCORES, [4]), (45, [2, 2])])
-async def test_requests_together_are_answered_as_each_alone_by_one_run(
-    monkeypatch: pytest.MonkeyPatch, max_scores: int, batches: list[int]
+@pytest.mark.parametrize(
+    ("max_scores", "batches"), [(recommender.MAX_SCORES, [(2, False), (2, True)]), (45, 2 * [(1, False), (1, True)])]
+)
+async def test_requests_together_are_answered_as_each_alone_by_few_runs(
+    monkeypatch: pytest.MonkeyPatch, max_scores: int, batches: list[tuple[int, bool]]
 ) -> None:
-    """Of the six, one is not to be answered and one is for popularity; 45 scores are two rows of 21."""
+    """Of the six, one is not to be answered, one is for popularity, two restrict items and are ranked apart; 45 scores
+    are two rows of 21."""
     monkeypatch.setattr(recommender, "MAX_SCORES", max_scores)
     ranker = CountingRanker(model().ranker)
     together = await World(replace(model(), ranker=ranker)).recommender.recommend_all(REQUESTS)
