@@ -5,6 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NoBase64
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import compress, islice
 from typing import Protocol, cast
 
 import numpy as np
@@ -97,14 +98,19 @@ class Paging:
         return self._page(kept, place, offset, asked.k or kept.page_size, asked.owner, asked.include_attributes)
 
     def _page(
-        self, kept: KeptList, place: Place | None, offset: int, k: int, owner: Owner | None, include_attributes: bool
+        self, kept: KeptList, kept_at: Place | None, offset: int, k: int, owner: Owner | None, include_attributes: bool
     ) -> Recommendation:
-        end = min(offset + k, len(kept.item_ids))
+        """What was deleted or became unavailable since the list was made is passed over; others keep their ranks."""
+        size = len(kept.item_ids)
+        are_available = self._recommender.are_available(kept.item_ids[offset:])
+        places = list(islice(compress(range(offset, size), are_available), k))
+        end = places[-1] + 1 if len(places) == k else size
         reasons = tuple(Reason(reason) for reason in kept.reasons)
-        if end - offset < k:
+        if len(places) < k:
             reasons = (*reasons, Reason.SHORT_CATALOGUE)
-        item_ids, scores = kept.item_ids[offset:end], kept.scores[offset:end].tolist()
+        item_ids, scores = [kept.item_ids[place] for place in places], kept.scores[places].tolist()
         attributes = self._recommender.attributes(item_ids) if include_attributes else [None] * len(item_ids)
+        ranks = [place + 1 for place in places]
         page = Recommendation(
             recommendation_id=kept.recommendation_id,
             strategy=cast(Strategy, kept.strategy),
@@ -112,10 +118,8 @@ class Paging:
             reasons=reasons,
             model_version=kept.model_version,
             history_length=kept.history_length,
-            items=tuple(
-                RankedItem(*item) for item in zip(item_ids, range(offset + 1, end + 1), scores, attributes, strict=True)
-            ),
-            next_cursor=_cursor(place, end, owner) if place is not None and end < len(kept.item_ids) else None,
+            items=tuple(RankedItem(*item) for item in zip(item_ids, ranks, scores, attributes, strict=True)),
+            next_cursor=_cursor(kept_at, end, owner) if kept_at is not None and end < size else None,
         )
         self._recommender.log(owner, page)
         return page

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -187,6 +187,13 @@ class Recommender:
         """Of each item as they are now; empty for one that the catalogue does not know."""
         view = self._catalogue.view(self._models.live)
         return [attributes_of(item_id, view) for item_id in item_ids]
+
+    def are_available(self, item_ids: Sequence[str]) -> Iterator[bool]:
+        """Of each item, whether it may be shown now; one that the catalogue does not know may."""
+        view = self._catalogue.view(self._models.live)
+        for item_id in item_ids:
+            index = view.index_of(item_id)
+            yield index is None or not view.hidden[index]
 
     def log(self, owner: Owner | None, recommendation: Recommendation) -> None:
         """Keep what was shown, to whom."""

@@ -31,7 +31,7 @@ class Erasing:
     """Erases owners of one namespace."""
 
     def __init__(self, redis: Store, *, namespace: str, shards: int, settle_seconds: float) -> None:
-        """settle_seconds: after so long the log holds what workers had still to write of lists that were served."""
+        """settle_seconds: after so long the store holds what workers had still to write of lists that were served."""
         self._redis = redis
         self._keys = Keys(namespace, shards)
         self._settle_seconds = settle_seconds
@@ -75,7 +75,8 @@ class Erasing:
         if under_way is not None:
             await self._call_off(owner, under_way, store_id)
         with store_errors():
-            await self._redis.delete(*keys.erasing(owner))
+            # Again the lists: a request that was under way may have kept one of the history that is gone.
+            await self._redis.delete(keys.lists(owner), *keys.erasing(owner))
         return Erased(num_events, num_entries)
 
     async def _under_way(self, source: Owner) -> UnderWay | None:

@@ -1,5 +1,6 @@
 """Erasing in a real Valkey server: not a byte of the id is left, and others keep what is theirs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.integration.power import PowerCut, cut_power
 
 ANN, BOB = Owner("user", "ann-id"), Owner("user", "bob-id")
 GUEST, STRANGE = Owner("session", "guest-id"), Owner("user", 'st"r\\ange-ü\n')
+LIST = KeptList("rec_1", "model", (), "v1", 2, 1, ("i1",), np.ones(1, np.float32))
 
 
 def erasing(redis: Store) -> Erasing:
@@ -68,7 +70,7 @@ async def live_through(redis: Store) -> None:
     await history.append([Event(owner, "x", "impression", T, use="count") for owner in (ANN, BOB, GUEST)])
     lists = KeptLists(redis, namespace="default", shards=16)
     for owner in (ANN, BOB, GUEST):
-        await lists.keep(owner, KeptList("rec_1", "model", (), "v1", 2, 1, ("i1",), np.ones(1, np.float32)))
+        await lists.keep(owner, LIST)
     await log.append_served([served(1, ANN), served(2, BOB), served(3, GUEST), served(4, None)])
     await merging(redis).merge(GUEST, ANN)
     await history.append([click("d", 3, GUEST)])
@@ -107,6 +109,17 @@ async def test_id_of_any_characters_is_erased_by_name_and_by_digest(redis: Store
     assert await erasing(redis).erase(STRANGE) == Erased(1, 1)
     assert await holds(redis, "ange") == []
     assert await item_ids(history, Owner("user", "st")) == "b"
+
+
+async def test_list_that_a_request_under_way_keeps_goes_as_well(redis: Store) -> None:
+    await live_through(redis)
+    erasure = asyncio.create_task(Erasing(redis, namespace="default", shards=16, settle_seconds=1).erase(ANN))
+    history = make_history(redis)
+    while await item_ids(history, ANN):
+        await asyncio.sleep(0.01)
+    await KeptLists(redis, namespace="default", shards=16).keep(ANN, LIST)
+    assert (await erasure).num_events == 2
+    assert await holds(redis, "ann-id") == []
 
 
 async def test_user_who_comes_back_begins_anew(redis: Store) -> None:

@@ -1,5 +1,6 @@
 """Pages of one list: in a real Valkey server, and through the service while users go on clicking."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -108,6 +109,22 @@ def test_page_is_as_long_as_the_first_unless_said_and_has_attributes_if_asked(cl
     assert [item["rank"] for item in second["items"]] == [5, 6, 7, 8]
     assert "title" in second["items"][0]["attributes"]
     assert ask(client, cursor=first["next_cursor"])["next_cursor"] == second["next_cursor"]
+
+
+def test_item_that_may_not_be_shown_any_more_comes_on_no_further_page(client: Client) -> None:
+    whole = ask(client, history=["i30"], k=12)
+    first = ask(client, history=["i30"], k=4, paginate=True)
+    gone, unavailable = whole["items"][4]["item_id"], whole["items"][6]["item_id"]
+    try:
+        assert client.delete(f"/items/{gone}").status_code == 204
+        assert client.patch(f"/items/{unavailable}", json={"available": False}).status_code == 200
+        time.sleep(1)  # within a second on the other worker, too
+        second = ask(client, cursor=first["next_cursor"])
+        third = ask(client, cursor=second["next_cursor"], k=2)
+    finally:
+        assert client.put(f"/items/{gone}", json={}).status_code in (200, 201)
+        assert client.patch(f"/items/{unavailable}", json={"available": True}).status_code == 200
+    assert second["items"] + third["items"] == [whole["items"][place] for place in (5, 7, 8, 9, 10, 11)]
 
 
 def test_list_that_fits_one_page_has_no_next_one_and_others_do_not_mention_it(client: Client) -> None:
