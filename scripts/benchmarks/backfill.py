@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ DAYS = 90
 BATCH = 500
 NUM_CONNECTIONS = 4
 GOAL = 10_000_000
+POST, FILE, FILE_WITHOUT_LOG = f"POST /events, batches of {BATCH}", "scripts.backfill", "scripts.backfill --no-log"
+WAYS = {"post": POST, "file": FILE, "file-without-log": FILE_WITHOUT_LOG}
 
 
 @dataclass(frozen=True)
@@ -68,23 +70,25 @@ def generate(path: Path, num_events: int) -> pl.DataFrame:
     return events
 
 
-def measure(num_events: int) -> dict[str, FillCost]:
-    """Raises BenchmarkError: some events were not stored."""
+def measure(num_events: int, ways: Collection[str] = tuple(WAYS)) -> dict[str, FillCost]:
+    """By the values of `WAYS`. Raises BenchmarkError: some events were not stored."""
     with TemporaryDirectory(prefix="segue-") as name:
         file = Path(name) / "events.parquet"
         events = generate(file, num_events)
-        bodies = [
-            orjson.dumps(
-                [{field: value for field, value in row.items() if value is not None} for row in part.to_dicts()]
-            )
-            for part in events.iter_slices(BATCH)
-        ]
-        ways: dict[str, Callable[[str, Path], float]] = {
-            f"POST /events, batches of {BATCH}": lambda url, folder: _post_all(bodies, url, folder),
-            "scripts.backfill": lambda url, folder: _backfill(file, url, folder),
-            "scripts.backfill --no-log": lambda url, folder: _backfill(file, url, folder, "--no-log"),
+        bodies = _bodies(events) if "post" in ways else []
+        fills: dict[str, Callable[[str, Path], float]] = {
+            "post": lambda url, folder: _post_all(bodies, url, folder),
+            "file": lambda url, folder: _backfill(file, url, folder),
+            "file-without-log": lambda url, folder: _backfill(file, url, folder, "--no-log"),
         }
-        return {way: _cost(fill, num_events, Path(name) / str(place)) for place, (way, fill) in enumerate(ways.items())}
+        return {WAYS[way]: _cost(fills[way], num_events, Path(name) / way) for way in WAYS if way in ways}
+
+
+def _bodies(events: pl.DataFrame) -> list[bytes]:
+    return [
+        orjson.dumps([{field: value for field, value in row.items() if value is not None} for row in part.to_dicts()])
+        for part in events.iter_slices(BATCH)
+    ]
 
 
 def _cost(fill: Callable[[str, Path], float], num_events: int, folder: Path) -> FillCost:
@@ -183,11 +187,12 @@ def _service(url: str, folder: Path) -> Iterator[str]:
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("backfill", help="past events into the store, by a file and by posting them")
     parser.add_argument("--events", type=int, default=200_000, help="default %(default)s")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all")
     parser.set_defaults(run=_main)
 
 
 def _main(options: argparse.Namespace) -> None:
-    costs = measure(options.events)
+    costs = measure(options.events, options.ways)
     print(f"{options.events:,} events, {EVENTS_PER_USER} per user, in the order of their times")
     print(f"{'':32}{'events/s':>10}{'client µs':>11}{'server µs':>11}{'bytes':>8}   {GOAL:,} events would take")
     for way, cost in costs.items():
@@ -196,5 +201,6 @@ def _main(options: argparse.Namespace) -> None:
             f"{way:32}{per_second:10,.0f}{cost.client_microseconds:11.0f}{cost.server_microseconds:11.0f}"
             f"{cost.store_bytes:8.0f}   {GOAL / per_second / 60:.0f} min, {cost.store_bytes * GOAL / 1e9:.1f} GB"
         )
-    first, second, *_ = costs.values()
-    print(f"backfill stores {first.seconds / second.seconds:.2f} times as many events a second as posting")
+    if POST in costs and FILE in costs:
+        ratio = costs[POST].seconds / costs[FILE].seconds
+        print(f"backfill stores {ratio:.2f} times as many events a second as posting")
