@@ -99,7 +99,8 @@ class Settings(BaseSettings):
     )
     live_rules: bool = Field(
         False,
-        description="Carry the model's rules on with the event log: new behaviour counts, mostly within a minute.",
+        description="Carry the model's rules on with the event log: new behaviour counts, mostly within a minute. "
+        "For catalogues of up to 300,000 items.",
     )
     new_item_share: float = Field(
         0.1,
