@@ -56,6 +56,8 @@ def rank_by_counters(question: Question, view: CatalogueView, counters: Counters
     reasons = [Reason.NO_MODEL] if request.strategy is None else []
     if question.store_failed or not counters.is_known:
         reasons.insert(0, Reason.STORE_UNAVAILABLE)
+    if any(item_id not in weights and view.index_of(item_id) is None for item_id in candidates or ()):
+        reasons.append(Reason.UNKNOWN_CANDIDATES)
     if len(pins) < len(request.pins):
         reasons.append(Reason.PIN_LEFT_OUT)
     items = [(item_id, weights.get(item_id, 0.0)) for item_id in ranked]

@@ -135,6 +135,24 @@ def test_batch_of_another_shape_is_refused_as_a_whole(client: Client, body: str,
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def test_batch_of_256_is_answered_in_its_order(client: Client) -> None:
+    requests = [{"history": [f"i{1 + number % 250}"], "k": 1} for number in range(256)]
+    results = client.post("/recommend/batch", json={"requests": requests}).json()["results"]
+    assert len(results) == 256
+    for number in (0, 9, 100, 255):
+        assert results[number]["items"] == recommend(client, **requests[number])["items"]
+
+
+@pytest.mark.parametrize(
+    "what", [{"paginate": True, "explain": True}, {"paginate": True, "probability": True}, {"explain": True, "k": 51}]
+)
+def test_what_is_said_of_short_single_lists_alone_is_asked_for_no_other(
+    client: Client, what: dict[str, object]
+) -> None:
+    answer = client.post("/recommend", json={"history": ["i5"], **what})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
 def test_ten_thousand_candidates_are_taken(client: Client) -> None:
     assert ids(recommend(client, history=["i5"], candidates=[f"i{n}" for n in range(3, 10_003)], k=3)) == [
         "i4",

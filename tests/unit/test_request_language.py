@@ -474,6 +474,18 @@ def similar(world: World, *item_ids: str, **what: object) -> Recommendation:
     return asyncio.run(world.recommender.similar(request))
 
 
+def test_diversity_spreads_the_list_over_vectors_and_attributes_half_and_half() -> None:
+    """i9 stands at 9.8°, i18 at 21.2°, i1 at 1.0°, i12 at 13.4°, i11 at 12.2°, i8 at 8.6°."""
+    items = ["i9", "i11", "i8", "i12", "i1", "i18"]
+    live = replace(model(), ranker=OnACircle(model().ranker))
+    spread = {"candidates": items, "k": 3, "diversity": 1.0}
+    assert ids(World(live).recommend("i10", **spread)) == ["i9", "i18", "i1"]
+    makers = {"i9": "a", "i18": "a", "i12": "a", "i1": "b", "i8": "b"}
+    world = World(live, **{item_id: {"maker": maker} for item_id, maker in makers.items()})
+    # Most like one taken before are i18 and i12 as of i9's maker, then i8 as of i1's; i11 is of none.
+    assert ids(world.recommend("i10", **spread)) == ["i9", "i1", "i11"]
+
+
 def test_similar_items_are_the_nearest_ones_and_never_the_item_itself() -> None:
     world = World(replace(model(), ranker=OnACircle(model().ranker)), ["i11"])
     answer = similar(world, "i10", k=4)
@@ -520,7 +532,9 @@ def without_model() -> World:
 
 def test_without_a_model_the_counters_keep_to_the_request(without_model: World) -> None:
     assert ids(without_model.recommend(k=9)) == ["i3", "new", "i2", "i4"]
-    assert ids(without_model.recommend(k=9, candidates=["i2", "new", "i1"])) == ["new", "i2"]
+    answer = without_model.recommend(k=9, candidates=["i2", "new", "i99"])
+    assert (ids(answer), Reason.UNKNOWN_CANDIDATES in answer.reasons) == (["new", "i2"], True)
+    assert Reason.UNKNOWN_CANDIDATES not in without_model.recommend(k=9, candidates=["i2", "new"]).reasons
     assert ids(without_model.recommend(k=9, exclude_items=frozenset({"i3"}))) == ["new", "i2", "i4"]
     assert ids(without_model.recommend(k=9, filter=condition("year", "lt", 2000))) == ["i2", "i4"]
     boosts = (Boost(condition("year", "lt", 2000), 10.0),)
