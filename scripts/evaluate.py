@@ -122,6 +122,17 @@ def table(comparison: Comparison) -> str:
         cells = (intervals[metric] for metric in HEADLINE_METRICS)
         shown = [f"{cell.mean:+.4f} [{cell.low:+.4f}, {cell.high:+.4f}]" for cell in cells]
         lines.append(f"{scorer_label(name):<{width}}" + "".join(f"{cell:>30}" for cell in shown))
+    if groups := comparison.results[MODEL].by_repeat:
+        heads = [f"{group.name}: {group.num_cases:,} cases" for group in groups]
+        lines += ["", " " * width + "".join(f"{head:>30}" for head in heads)]
+        lines += [" " * width + "".join(f"{metric_label(metric):>15}" for _ in groups for metric in HEADLINE_METRICS)]
+        for name, result in comparison.results.items():
+            values = [
+                f"{group.metrics[metric]:.4f}" if group.num_cases else "–"
+                for group in result.by_repeat
+                for metric in HEADLINE_METRICS
+            ]
+            lines.append(f"{scorer_label(name):<{width}}" + "".join(f"{value:>15}" for value in values))
     if comparison.as_served is not None:
         lines += [
             "",

@@ -28,8 +28,8 @@ from scripts.benchmarks.experiments import (
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import parse_assignments
-from scripts.training.evaluation import Interval, bootstrap_interval
-from scripts.training.interactions import CASES_OF_A_PART, Cases, PreparedData
+from scripts.training.evaluation import Interval, bootstrap_interval, repeat_groups
+from scripts.training.interactions import CASES_OF_A_PART, PreparedData
 from scripts.training.plots import scorer_label
 from scripts.training.preparation import PreparationConfig
 from scripts.training.recipe import choose_recipe, count
@@ -98,7 +98,7 @@ def measure_temporal(
             data_name=data.name,
             kind=kind,
             users=each.user_indices,
-            is_repeat=repeats(each),
+            is_repeat=repeat_groups(each)["repeats"],
             exclude_seen=data.exclude_seen,
             runs=[run.evaluated[kind] for run in runs],
             baselines={name: found[kind] for name, found in baselines.items()},
@@ -106,14 +106,6 @@ def measure_temporal(
         for kind, each in cases.items()
     ]
     return results, runs
-
-
-def repeats(cases: Cases) -> NDArray[np.bool_]:
-    """bool (num_cases,): the target is in the history."""
-    histories = cases.histories
-    owners = np.repeat(np.arange(len(cases)), histories.lengths)
-    is_met = histories.items == cases.targets[owners]
-    return np.bincount(owners[is_met], minlength=len(cases)) > 0
 
 
 def temporal_table(results: Sequence[TemporalResult]) -> str:

@@ -71,6 +71,7 @@ class Comparison:
             "by_popularity": {
                 name: [asdict(group) for group in result.by_popularity] for name, result in self.results.items()
             },
+            "by_repeat": {name: [asdict(group) for group in result.by_repeat] for name, result in self.results.items()},
         }
 
 

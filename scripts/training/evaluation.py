@@ -54,6 +54,8 @@ class EvaluationResult:
     """`hit_rate@k`, `ndcg@k`, `mrr@k` and `coverage@k` (share of the catalogue that is in some case's first k)."""
     by_history_length: list[Group]
     by_popularity: list[Group]
+    by_repeat: list[Group]
+    """Cases whose target is in the history, and the others; none where seen items are masked."""
     protocol: dict[str, Any]
 
     def values(self, metric: str) -> NDArray[np.float64]:
@@ -135,6 +137,7 @@ def evaluate(
         metrics=metrics,
         by_history_length=_groups(ranks, cutoffs, history_length_groups(lengths)),
         by_popularity=_groups(ranks, cutoffs, popularity_groups(item_counts, cases.targets)),
+        by_repeat=[] if exclude_seen else _groups(ranks, cutoffs, repeat_groups(cases)),
         protocol={
             "ranking": "whole catalogue",
             "num_cases": len(cases),
@@ -225,6 +228,15 @@ def history_length_groups(lengths: NDArray[np.int64]) -> dict[str, NDArray[np.bo
         else:
             groups[f"{first}–{following - 1}"] = (lengths >= first) & (lengths < following)
     return groups
+
+
+def repeat_groups(cases: "Cases") -> dict[str, NDArray[np.bool_]]:
+    """Group name → which cases are in it: those whose target is in the history, and those whose target is not."""
+    histories = cases.histories
+    owners = np.repeat(np.arange(len(cases)), histories.lengths)
+    is_met = histories.items == cases.targets[owners]
+    is_repeat = np.bincount(owners[is_met], minlength=len(cases)) > 0
+    return {"repeats": is_repeat, "new items": ~is_repeat}
 
 
 def popularity_groups(item_counts: NDArray[np.int64], targets: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:

@@ -58,10 +58,11 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 
 
 PART_TEXTS = {
-    "attention_alone": "Segue mixes attention with sequential rules by a share that validation chose (below, under "
-    "Experiment): what each contributes is the distance to the other alone.",
-    "without_reranker": "A small network then reorders the first of the mixture: what it contributes is the distance "
-    "to the row without it.",
+    "attention_alone": "Segue mixes attention with sequential rules of its own, which read more than the baseline of "
+    "that name, by a share that validation chose (below, under Experiment): what they add is the distance to "
+    "attention alone.",
+    "without_reranker": "A small network, which learnt from events held out of the training part, then reorders the "
+    "first of the mixture: what it contributes is the distance to the row without it.",
     "without_discount": "At last popular items lose a little of their score, for the long tail: what that costs is the "
     "distance to the row without it.",
 }
@@ -119,6 +120,15 @@ def report_html(
         ),
         _section("All figures", "", _metrics_table(comparison.results)),
     ]
+    if comparison.results[MODEL].by_repeat:
+        sections.append(
+            _section(
+                "Repeats and new items",
+                "Seen items stay eligible here. To foresee what comes again and what comes for the first time are "
+                "different arts: targets that are in the history, and those that are not.",
+                _repeats_table(comparison.results),
+            )
+        )
     if calibration is not None:
         sections.append(
             _section(
@@ -202,6 +212,24 @@ def _metrics_table(results: Mapping[str, EvaluationResult]) -> str:
         for name, result in results.items()
     ]
     return _table(["", *(metric_label(metric) for metric in columns)], rows, first_is_model=True)
+
+
+def _repeats_table(results: Mapping[str, EvaluationResult]) -> str:
+    head = [
+        f"{metric_label(metric)} of {group.num_cases:,} {group.name}"
+        for group in results[MODEL].by_repeat
+        for metric in HEADLINE_METRICS
+    ]
+    rows = [
+        [scorer_label(name)]
+        + [
+            f"{group.metrics[metric]:.4f}" if group.num_cases else "–"
+            for group in result.by_repeat
+            for metric in HEADLINE_METRICS
+        ]
+        for name, result in results.items()
+    ]
+    return _table(["", *head], rows, first_is_model=True)
 
 
 def _data_facts(data: PreparedData) -> dict[str, str]:

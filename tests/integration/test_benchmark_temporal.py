@@ -7,8 +7,7 @@ import pytest
 
 from scripts.benchmark import main
 from scripts.benchmarks.experiments import Evaluated
-from scripts.benchmarks.temporal import TemporalResult, repeats, temporal_table, verdicts
-from tests.unit.test_evaluation import cases_of
+from scripts.benchmarks.temporal import TemporalResult, temporal_table, verdicts
 from tests.walk_set import settings, write_walk_set
 
 
@@ -20,10 +19,6 @@ def test_the_command_reports_both_kinds_of_cases(tmp_path: Path) -> None:
     # 540 events at nine times: the quantiles .8 and .9 leave the last two times for validation and test.
     assert "| walk-temporal | every: 60 cases | every, repeats: 6 cases |" in page
     assert "the bar of +10% is" in page
-
-
-def test_a_target_in_the_history_is_a_repeat() -> None:
-    assert repeats(cases_of([[1, 2], [3], [4, 4]], [2, 5, 4])).tolist() == [True, False, True]
 
 
 def result(ranks: list[int], baseline: list[int], users: list[int], *, exclude_seen: bool = True) -> TemporalResult:

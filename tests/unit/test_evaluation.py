@@ -53,6 +53,16 @@ def run(
     )  # fmt: skip
 
 
+def test_a_target_in_the_history_is_a_repeat_told_apart_where_it_may_be_ranked() -> None:
+    """Targets 2, 5 and 4: the first and the last are in their histories, and rank first and third."""
+    cases = cases_of([[1, 2], [3], [4, 4]], [2, 5, 4])
+    rows = {2: [99, 8, 9, 7, 6, 5], 3: [99, 5, 6, 7, 8, 9], 4: [99, 8, 9, 6, 7, 5]}
+    groups = run(rows, cases, exclude_seen=False).by_repeat
+    found = [(group.name, group.num_cases, group.metrics["hit_rate@1"], group.metrics["mrr@3"]) for group in groups]
+    assert found == [("repeats", 2, 1 / 2, pytest.approx((1 + 1 / 3) / 2)), ("new items", 1, 1, 1)]
+    assert run(rows, cases, exclude_seen=True).by_repeat == []
+
+
 def test_metrics_are_the_fractions_on_paper() -> None:
     # Column 0 is ignored, however high. Ranks of the targets: 1, 2 and 3 of the items not in the history.
     result = run(
@@ -210,7 +220,9 @@ def test_a_paired_interval_is_narrow_where_results_agree_case_by_case() -> None:
     second = first.copy()
     second[:200:2] = 9
     results = [
-        EvaluationResult(ranks=ranks, cutoffs=(5,), metrics={}, by_history_length=[], by_popularity=[], protocol={})
+        EvaluationResult(
+            ranks=ranks, cutoffs=(5,), metrics={}, by_history_length=[], by_popularity=[], by_repeat=[], protocol={}
+        )
         for ranks in (first, second)
     ]
     interval = paired_bootstrap_interval(*results, metric="hit_rate@5")

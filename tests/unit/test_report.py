@@ -89,9 +89,19 @@ def test_a_run_without_epochs_has_a_page_without_a_curve(data: PreparedData, com
     assert Page(report_html("x", comparison, data, [], {})).tags.count("svg") == 3
 
 
+def test_repeats_are_told_apart_where_seen_items_are_eligible(data: PreparedData, comparison: Comparison) -> None:
+    """Walks of four and five steps end with an item that is new to them, those of six to eight do not."""
+    (line,) = [line for line in table(comparison).splitlines() if line.lstrip().startswith("repeats")]
+    assert line.split() == ["repeats:", "3", "cases", "new", "items:", "2", "cases"]
+    assert "NDCG@10 of 3 repeats" in report_html("r", comparison, data, [], {})
+    masked = compare(NextItem(), data, "test", history_cap=7, exclude_seen=True)
+    assert "repeats" not in table(masked)
+    assert "Repeats and new items" not in report_html("r", masked, data, [], {})
+
+
 def test_the_printed_table_has_a_line_per_scorer(comparison: Comparison) -> None:
     lines = table(comparison).splitlines()
-    assert sum(line.startswith("Sequential rules") for line in lines) == 3
+    assert sum(line.startswith("Sequential rules") for line in lines) == 4
     assert next(line for line in lines if line.startswith("Segue ")).split()[1] == "1.0000"
 
 
