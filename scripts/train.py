@@ -79,7 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder that prepare wrote")
     parser.add_argument("--output", type=Path, required=True, help="run folder to write")
     parser.add_argument("--config", type=Path, help="experiment (TOML); without it a recipe is chosen from the data")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value; repeatable")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value; repeatable (docs/training.md lists the keys)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     parser.add_argument("--refit", action="store_true", help="then train on everything as well, for shipping")
     parser.add_argument("--tracker", choices=TRACKERS, default="tensorboard",

@@ -28,15 +28,20 @@ class TrainingConfig:
     """Model, loss and optimisation of one run.
 
     max_length     steps of a history that the model reads
+    dim            width of item vectors and states
+    num_blocks     of attention, one after the other
+    num_heads      of each block, which share its width out
     position_embedding  added to each item: how many steps it lies before the newest
     position_bias  a learnt number per head for the steps between two events is added to their attention score
     time_bias      the same for the time between them, in buckets that grow with it; needs times that are a clock
     event_types    are read with the items, and each has a head of its own over a shared body; which one ranks is chosen
                    at request time, otherwise one for any type; needs events of several types
-    layer          plain residual blocks, or gated ones (ligr); the feed-forward layer is expansion · dim wide
+    layer          plain residual blocks, or gated ones (ligr)
+    expansion      the feed-forward layer is so many times dim wide
     dropout        of embeddings and of what each layer adds
-    temporal       module after the attention blocks or inside each of them (temporal_place); its convolution sees as
-                   many steps as kernel_sizes says, at several scales side by side where it names several
+    temporal       module beside attention: a causal depthwise convolution, or a recurrent layer
+    temporal_place  of that module: after the attention blocks, or inside each of them
+    kernel_sizes   steps that the convolution sees; several are scales side by side
     attributes     of items: added to their vectors (embedding), predicted of the next item (auxiliary), or both; none
                    where the data know of no value that several items share
     auxiliary_weight  of the prediction of attributes beside the loss
@@ -44,14 +49,20 @@ class TrainingConfig:
     tied           items are read with the vectors that they are scored with; otherwise with vectors of their own
     similarity     of a state and an item: their inner product or the cosine between them
     temperature    that scores are divided by; with cosine well below 1
-    loss           num_negatives serves the sampled ones, calibration (t) gbce
+    loss           over the whole catalogue, or over sampled negatives
+    num_negatives  of the sampled losses, shared by a batch
     negatives      where the sampled ones are drawn: every item alike, by popularity, or among the batch's own targets
     logq_correction  of sampled_softmax for how often a negative was to be expected: it then estimates cross_entropy
     label_smoothing  share of the target's probability spread over all others, of the two kinds of softmax
     denoise        events that the model finds implausible teach less, of the two kinds of softmax: a target to which it
                    gives the probability p counts p^denoise, relative to its batch; 0: all alike
     contrastive_weight  beside the loss: of telling each history of a batch, seen through another dropout, from others
-    batch_tokens   steps per batch; accumulation batches make one step of the optimizer
+    calibration    t of gbce: 0 is binary cross-entropy as it is, 1 makes up for the sampling in full
+    learning_rate  of AdamW
+    weight_decay   of AdamW
+    batch_tokens   steps per batch
+    accumulation   batches that make one step of the optimizer
+    max_epochs     at most so many
     warmup_steps   over which the learning rate rises linearly; constant after
     clip_norm      largest norm of the gradient
     average_decay  of the exponential moving average of the weights, which is what is evaluated and kept; 0 keeps the
@@ -65,6 +76,8 @@ class TrainingConfig:
                    does not see
     tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
     precision      of matrix products: auto takes bfloat16 where it is faster
+    device         auto takes a GPU where there is one
+    seed           of weights, dropout, negatives and the order of batches
     """
 
     max_length: int = 50

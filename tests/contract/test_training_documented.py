@@ -1,0 +1,52 @@
+"""docs/training.md is made from TrainingConfig. To write it anew: python -m tests.contract.test_training_documented"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from scripts.training.config import TrainingConfig
+
+FILE = Path(__file__).parent.parent.parent / "docs" / "training.md"
+HEAD = """# What `train` can be told
+
+`python -m scripts.train --data DATA --output RUN` chooses a recipe from the data and prints each choice with its
+reason. `--set key=value` changes one key of it, as often as given; `--config FILE` (TOML, the same keys) takes the
+place of the recipe, and what the file leaves out has the default below. A key that does not exist, a value out of range
+and two values that do not go together stop the command at once, with all faults in one message. `tune` searches around
+the recipe and writes such a file. What the parts are worth: [accuracy](benchmarks/accuracy.md) and
+[experiments](experiments.md).
+
+| key | default | values | meaning |
+|---|---|---|---|
+"""
+ENTRY = re.compile(r"^    (\w+)  +(\S.*(?:\n {8,}\S.*)*)", re.MULTILINE)
+
+
+def meanings() -> dict[str, str]:
+    """By key, from the docstring: a name, two spaces or more, and a text that may go on indented."""
+    return {name: " ".join(text.split()) for name, text in ENTRY.findall(TrainingConfig.__doc__ or "")}
+
+
+def text() -> str:
+    said, types = meanings(), get_type_hints(TrainingConfig)
+    rows = []
+    for field in dataclasses.fields(TrainingConfig):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        choices = ", ".join(f"`{value}`" for value in get_args(types[field.name]) if isinstance(value, str))
+        values = choices or ("`true`, `false`" if types[field.name] is bool else "")
+        rows.append(f"| `{field.name}` | `{str(default).lower()}` | {values} | {said.get(field.name, '')} |\n")
+    return HEAD + "".join(rows)
+
+
+def test_page_lists_every_key_as_it_is() -> None:
+    assert FILE.read_text() == text(), f"run: python -m {__name__}"
+
+
+def test_every_key_says_what_it_means() -> None:
+    assert [field.name for field in dataclasses.fields(TrainingConfig) if not meanings().get(field.name)] == []
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
+    print(FILE)
