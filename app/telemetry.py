@@ -95,7 +95,7 @@ class Telemetry:
         )
         self._dropped = Counter(
             "segue_log_entries_dropped",
-            "Entries of the event log that went before they were collected, and served records that never got there.",
+            "Entries of the event log that went before collect removed them, and served records that never got there.",
             [*common, "reason"],
             registry=own,
         )

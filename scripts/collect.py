@@ -1,7 +1,8 @@
 """Event log → Parquet, resumable: python -m scripts.collect --output data/log
 
 Reads the store of SEGUE_REDIS_URL or the embedded one, writes what happened (`events-*.parquet`) and what was shown
-(`served-*.parquet`), and removes from the log only what is safely on the disk. `scripts.prepare` reads the folder.
+(`served-*.parquet`), and removes from the log only what is safely on the disk and older than a minute: a service with
+live rules may not have read the rest yet. `scripts.prepare` reads the folder.
 """
 
 import argparse

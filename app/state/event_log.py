@@ -1,4 +1,4 @@
-"""The shards' streams: what happened and what was shown, kept until `collect` has moved it to Parquet.
+"""The shards' streams: what happened and what was shown, kept until `collect` has it in Parquet, and a minute at least.
 
 Events come in through `append.lua`, in the same atomic step as the history; `served` records through `append_served`;
 `merge` entries through `detach.lua`.
@@ -83,7 +83,7 @@ class EventLog:
         store_id: str = "",
         on_dropped: Callable[[int], None] | None = None,
     ) -> None:
-        """max_entries: of one shard. `on_dropped` hears how many entries went before they were collected."""
+        """max_entries: of one shard. `on_dropped` hears how many entries went before `collect` removed them."""
         self._redis = redis
         self._keys = Keys(namespace, shards)
         self._max_entries = max_entries
@@ -128,6 +128,12 @@ class EventLog:
         with store_errors():
             reply: Any = await self._redis.xrange(self._keys.events(shard), min=f"({after}", max=upto, count=count)
         return [LogEntry(position.decode(), fields[b"kind"].decode(), fields[b"data"]) for position, fields in reply]
+
+    async def position_before(self, seconds: float) -> str:
+        """A position before all entries of the last so many seconds, by the clock that gives them their positions."""
+        with store_errors():
+            now_s, now_us = await self._redis.time()
+        return f"{now_s * 1000 + now_us // 1000 - round(seconds * 1000)}-0"
 
     async def trim(self, shard: int, upto: str) -> int:
         """Remove the entries up to and including position `upto`; returns how many there were."""

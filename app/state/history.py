@@ -135,7 +135,7 @@ class History:
         writes_log: bool = True,
         on_log_dropped: Callable[[int], None] | None = None,
     ) -> None:
-        """`on_log_dropped` hears how many entries a full or old event log lost before they were collected."""
+        """`on_log_dropped` hears how many entries a full or old event log lost before `collect` removed them."""
         self._redis = redis
         self._keys = Keys(namespace, shards)
         self._cap = cap

@@ -11,10 +11,11 @@ A log folder holds numbered batches, each written once and changed only where a 
                             rows of user_id up to log_position belong to into_user_id, see `merges.py`
     positions.json          how many batches are done and how far each shard was read
 
-A batch becomes durable file by file, then `positions.json` moves on, then the log is trimmed. Killed anywhere in
-between, the next run throws away the batch that `positions.json` does not count and reads it again. Whom the service
-has erased is erased from all batches before the next one is read; a file is replaced by one without the rows, whole or
-not at all.
+A batch becomes durable file by file, then `positions.json` moves on, then the log is trimmed of what is older than a
+minute. Younger entries stay for the workers' live rules; `positions.json` says how far was read, so a later run trims
+them and does not read them again. Killed anywhere in between, the next run throws away the batch that `positions.json`
+does not count and reads it again. Whom the service has erased is erased from all batches before the next one is read; a
+file is replaced by one without the rows, whole or not at all.
 """
 
 import fcntl
@@ -30,10 +31,13 @@ import polars as pl
 from app.state.event_log import START, EventLog, LogEntry
 from scripts.training.erasure import erased_ranges, files_without
 from scripts.training.interactions import DataError
-from scripts.training.log_rows import SCHEMAS, rows_of
+from scripts.training.log_rows import SCHEMAS, position_number, rows_of
 
 POSITIONS_FILE = "positions.json"
 READ_COUNT = 2000
+SETTLE_SECONDS = 60.0
+"""For so long an entry stays in the log though it is collected: workers look for new ones every few seconds
+(`live_rules.REFRESH_SECONDS`), and a busy one has a minute for it."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,13 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIterator[Batch]:
-    """Move everything that the log holds at this moment into the folder, batch by batch.
+async def collect(
+    log: EventLog, folder: Path, *, batch_entries: int, settle_seconds: float = SETTLE_SECONDS
+) -> AsyncIterator[Batch]:
+    """Bring everything that the log holds at this moment into the folder, batch by batch.
 
-    A store that the folder does not know is read from its beginning: what was collected before is recognised.
+    Of what the folder has, the log keeps the entries of the last `settle_seconds`. A store that the folder does not
+    know is read from its beginning: what was collected before is recognised.
 
     Raises:
         DataError: the folder belongs to another namespace.
@@ -102,15 +109,19 @@ async def collect(log: EventLog, folder: Path, *, batch_entries: int) -> AsyncIt
         ]
         positions = Positions(positions.namespace, positions.store_id, tuple(reached), number)
         _write_positions(folder, positions)
-        for shard, shard_entries in enumerate(entries):
-            if shard_entries:
-                await log.trim(shard, reached[shard])
+        await _trim(log, positions.shards, settle_seconds)
         if await _honour_erasures(log, folder):
             known = {kind: _identities(folder, kind) for kind in SCHEMAS}
         yield Batch(number, num_rows["events"], num_rows["served"], num_duplicates)
-    for shard, position in enumerate(positions.shards):  # what a run that was killed had stored but not trimmed
+    await _trim(log, positions.shards, settle_seconds)  # what earlier runs had stored but not trimmed
+
+
+async def _trim(log: EventLog, reached: Sequence[str], settle_seconds: float) -> None:
+    """Remove from every shard what is collected and settled."""
+    settled = await log.position_before(settle_seconds)
+    for shard, position in enumerate(reached):
         if position != START:
-            await log.trim(shard, position)
+            await log.trim(shard, min(position, settled, key=position_number))
 
 
 async def _honour_erasures(log: EventLog, folder: Path) -> bool:

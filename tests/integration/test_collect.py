@@ -1,21 +1,27 @@
 """The way back from the service to training: event log → Parquet."""
 
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import orjson
 import polars as pl
 import pytest
 
+from app.recommender.live_rules import REFRESH_SECONDS
 from app.state.connection import Store, claim_store
-from app.state.event_log import EventLog, ServedRecord
+from app.state.event_log import START, EventLog, ServedRecord
 from app.state.history import Event, History, Owner
+from app.state.keys import Keys
 from app.state.merging import Merging
-from scripts.training.collecting import collect
+from scripts.training.collecting import SETTLE_SECONDS, collect
 from scripts.training.datasets import read_table
 from scripts.training.interactions import DataError, PreparedData
+from tests.integration.histories import num_logged
 
 T = 1_700_000_000_000_000
 NUM_EVENTS, NUM_LISTS = 3000, 600
@@ -49,9 +55,10 @@ def _events(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "events-*.parquet")
 
 
-async def _collect(log: EventLog, folder: Path, batch_entries: int = 1000) -> list[int]:
+async def _collect(log: EventLog, folder: Path, batch_entries: int = 1000, settle_seconds: float = 0) -> list[int]:
     folder.mkdir(exist_ok=True)
-    return [batch.num_duplicates async for batch in collect(log, folder, batch_entries=batch_entries)]
+    batches = collect(log, folder, batch_entries=batch_entries, settle_seconds=settle_seconds)
+    return [batch.num_duplicates async for batch in batches]
 
 
 async def _fill(redis: Store) -> None:
@@ -101,7 +108,7 @@ async def test_every_field_arrives_and_the_log_is_empty_afterwards(redis: Store,
         ("rec_2", "session:s1", T + 2, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
         ("rec_3", None, T + 3, "v1", "model", 1, ["i1", "i2"], [2.5, 1.25], None),
     ]
-    assert sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) == 0
+    assert await num_logged(redis) == 0
     assert await _collect(log, folder) == []
 
 
@@ -119,7 +126,7 @@ async def test_collector_killed_again_and_again_loses_nothing_and_repeats_nothin
             process.kill()
             process.wait()
             num_killed += process.returncode == -9
-        if sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) < 500:
+        if json.loads((folder / "positions.json").read_text())["num_batches"] > 31:
             break
     assert num_killed >= 5
     with _command(valkey_url, folder) as process:
@@ -162,7 +169,45 @@ async def test_batch_that_was_written_but_not_counted_is_read_again(
 
     times = _events(folder)["timestamp"].to_physical()
     assert len(times) == len(set(times)) == NUM_EVENTS + (0 if victim == "trim" else 9)
-    assert sum([await redis.xlen(f"default:{{{shard}}}:events") for shard in range(16)]) == 0
+    assert await num_logged(redis) == 0
+
+
+async def test_collected_entries_stay_for_a_minute_for_readers_that_were_not_there_yet(
+    redis: Store, folder: Path
+) -> None:
+    user = Owner("user", "u1")
+    keys = Keys("default", 16)
+    shard, key = keys.shard_of(user), keys.events(keys.shard_of(user))
+    log, history = await _log(redis), _history(redis)
+    await history.append([Event(user, f"i{n}", "click", T + n) for n in range(2)])
+    entries = await log.read(shard, START, "+", 10)
+    await redis.delete(key)
+    for entry, seconds in zip(entries, (120, 30), strict=True):  # as if they had come so long ago
+        at_ms = round((time.time() - seconds) * 1000)
+        await redis.xadd(key, {"kind": entry.kind, "data": entry.data}, id=f"{at_ms}-0")
+    place = (await log.read(shard, START, "+", 1))[0].position  # a worker has read the first one
+    await history.append([Event(user, "i2", "click", T + 2)])
+
+    assert await _collect(log, folder, settle_seconds=SETTLE_SECONDS) == [0]
+    left = await log.read(shard, place, "+", 10)
+    assert [orjson.loads(entry.data)["item_id"] for entry in left] == ["i1", "i2"]
+    assert await num_logged(redis) == 2  # the old one went at once
+
+    await history.append([Event(user, "i3", "click", T + 3)])
+    assert await _collect(log, folder, settle_seconds=SETTLE_SECONDS) == [0]  # the new one, and nothing again
+    assert await _collect(log, folder, settle_seconds=SETTLE_SECONDS) == []
+    assert _events(folder)["item_id"].to_list() == ["i0", "i1", "i2", "i3"]
+    assert await num_logged(redis) == 3
+
+    assert await _collect(log, folder, settle_seconds=20) == []  # as if it were forty seconds later
+    assert await num_logged(redis) == 2
+    assert await _collect(log, folder, settle_seconds=0) == []
+    assert await num_logged(redis) == 0
+    assert _events(folder).height == 4
+
+
+def test_collected_entries_stay_for_longer_than_live_rules_take() -> None:
+    assert SETTLE_SECONDS > 10 * REFRESH_SECONDS
 
 
 async def test_event_that_a_short_history_forgot_is_recognised_across_batches(redis: Store, folder: Path) -> None:

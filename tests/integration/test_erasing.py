@@ -204,6 +204,21 @@ async def test_collected_files_lose_the_user_at_the_next_run(redis: Store, tmp_p
     assert [part async for part in everything(redis) if b":erased" in part] == []  # all marks are honoured
 
 
+async def test_user_is_erased_from_entries_that_are_collected_and_still_in_the_log(
+    redis: Store, tmp_path: Path
+) -> None:
+    await live_through(redis)
+    log = await event_log(redis)
+    [batch async for batch in collect(log, tmp_path, batch_entries=100)]
+    assert "ann-id" in {row[0] for row in _rows(tmp_path)}
+    assert await erasing(redis).erase(ANN) == Erased(num_events=2, num_log_entries=7)
+    assert await holds(redis, "ann-id") == []
+    assert [batch async for batch in collect(log, tmp_path, batch_entries=100)] == []
+    assert _rows(tmp_path) == [("bob-id", "b"), ("bob-id", "x"), ("session:guest-id", "d")]
+    assert [path.name for path in tmp_path.iterdir() if b"ann-id" in path.read_bytes()] == []
+    assert [part async for part in everything(redis) if b":erased" in part] == []  # all marks are honoured
+
+
 async def test_mark_waits_until_files_are_rewritten(
     redis: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
