@@ -18,8 +18,8 @@ from scripts.training.evaluation import Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
-"""One for each scorer but the model: what is left without its stages, three at most, and four baselines."""
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
+"""One for each scorer but the model: what is left without its stages, three at most, and five baselines."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -109,7 +109,8 @@ def groups_figure(groups: Mapping[str, Sequence[Group]], metric: str, label: str
     with _style():
         figure = Figure(figsize=(9.2, 3.1), layout="constrained")
         ax = figure.subplots()
-        colors = dict(zip((each for each in groups if each != MODEL), SERIES, strict=False))
+        others = [each for each in groups if each != MODEL]
+        colors = dict(zip(others, SERIES[: len(others)], strict=True))
         for scorer, members in reversed(list(groups.items())):
             values = [members[place].metrics[metric] for place in shown]
             if scorer == MODEL:

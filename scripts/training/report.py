@@ -22,11 +22,13 @@ STYLE = """
 :root { color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --ink: #1b2430; --muted: #647084; --line: #e3e7ed; --accent: #0f766e;
   --series-1: #a3adbb; --series-2: #d08a2e; --series-3: #7c6fc4; --series-4: #3f7fbf;
-  --series-5: #b0568f; --series-6: #5a8f3c; --series-7: #8a6d3b; --good: #0f766e; --bad: #b4412f; }
+  --series-5: #b0568f; --series-6: #5a8f3c; --series-7: #8a6d3b; --series-8: #9c2f2f;
+  --good: #0f766e; --bad: #b4412f; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #11151b; --card: #191f28; --ink: #e6eaf0; --muted: #93a0b3; --line: #2b3440; --accent: #35c2b0;
   --series-1: #66748a; --series-2: #e0a552; --series-3: #a79bea; --series-4: #6caee8;
-  --series-5: #dd8fc0; --series-6: #93c572; --series-7: #c9a66b; --good: #35c2b0; --bad: #f08a76; } }
+  --series-5: #dd8fc0; --series-6: #93c572; --series-7: #c9a66b; --series-8: #d9534f;
+  --good: #35c2b0; --bad: #f08a76; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI",
   Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }

@@ -13,6 +13,7 @@ from app.ranking.ranker import ItemSequence
 from scripts.evaluate import table
 from scripts.training.comparison import Comparison, compare
 from scripts.training.interactions import PreparedData
+from scripts.training.plots import length_figure, scorer_label
 from scripts.training.report import report_html
 from tests.unit.test_interactions import prepared
 
@@ -82,7 +83,7 @@ def test_the_page_is_self_contained_and_names_the_run(data: PreparedData, compar
     assert "run &lt;one&gt;" in text
     assert "best 0.2000, epoch 2" in text
     # No stand-in colour is left, so every line follows the page's light or dark colours.
-    assert not re.search(r"#0[1-8]0[1-8]0[1-8]", text)
+    assert not re.search(r"#(0[1-9a-f])\1\1\b", text)
 
 
 def test_a_run_without_epochs_has_a_page_without_a_curve(data: PreparedData, comparison: Comparison) -> None:
@@ -97,6 +98,29 @@ def test_repeats_are_told_apart_where_seen_items_are_eligible(data: PreparedData
     masked = compare(NextItem(), data, "test", history_cap=7, exclude_seen=True)
     assert "repeats" not in table(masked)
     assert "Repeats and new items" not in report_html("r", masked, data, [], {})
+
+
+def test_eight_scorers_beside_the_model_have_a_colour_each_on_light_and_on_dark(data: PreparedData) -> None:
+    """Three stages and, where seen items are eligible, five baselines."""
+    parts = {"attention_alone": NextItem(), "without_reranker": NextItem(), "without_discount": NextItem()}
+    comparison = compare(NextItem(), data, "test", parts=parts, history_cap=4, exclude_seen=False)
+    assert len(comparison.results) == 1 + 8
+    lines = length_figure(comparison)
+    assert {f"--series-{number}" for number in range(1, 9)} <= set(re.findall(r"--series-\d+", lines))
+    for name in comparison.results:
+        assert scorer_label(name) in lines
+    text = report_html("x", comparison, data, [], {})
+    for number in range(1, 9):
+        assert len(set(re.findall(rf"--series-{number}: (#[0-9a-f]{{6}});", text))) == 2
+    named = dict(re.findall(r"--(series-\d+|accent): (#[0-9a-f]{6})", text.split("@media", 1)[0]))
+    assert len(set(named.values())) == len(named) == 9
+
+
+def test_a_scorer_without_a_colour_is_an_error_and_no_line_less(data: PreparedData) -> None:
+    parts = {f"part {number}": NextItem() for number in range(4)}
+    comparison = compare(NextItem(), data, "test", parts=parts, history_cap=4, exclude_seen=False)
+    with pytest.raises(ValueError, match="zip"):
+        length_figure(comparison)
 
 
 def test_the_printed_table_has_a_line_per_scorer(comparison: Comparison) -> None:
