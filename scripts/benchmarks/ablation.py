@@ -1,10 +1,12 @@
 """What each part of the recipe is worth: one training per row, each row a change of the automatic recipe.
 
 The page is written again after every row and holds all rows that are measured by then, so a table may grow over many
-calls: --rows chooses what is trained in this one.
+calls: --rows chooses what is trained in this one, --seeds how often. So all rows may stand there with one seed and the
+finalists with three.
 """
 
 import argparse
+import shlex
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +29,15 @@ from scripts.benchmarks.pages import machine, markdown_table, share, signed, wri
 from scripts.train import ProgressBar
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, ndcg
-from scripts.training.interactions import PreparedData
+from scripts.training.interactions import Cases, PreparedData
 from scripts.training.recipe import choose_recipe, count
 
 ROWS_FILE = Path(__file__).with_name("ablation.toml")
 AUTOMATIC = "automatic recipe"
+READING = (
+    "One seed where a row names no number; ± is the standard deviation over seeds. The gain is that in NDCG@10 over "
+    "the automatic recipe with the same seeds, with its 95 % interval, paired by case."
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class RowResult:
-    """A row on one set, with as many seeds as were asked for."""
+    """A row on one set, with the seeds 1…n that are measured; at least one."""
 
     row: Row
     runs: Sequence[Measured]
@@ -64,11 +70,11 @@ class RowResult:
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
     def gain(self, automatic: "RowResult") -> Interval:
-        """NDCG@10 on test minus that of the automatic recipe, paired by case, seeds averaged first."""
-        ours, theirs = (
-            np.mean([ndcg(run.evaluated["test"].ranks, 10) for run in each.runs], axis=0) for each in (self, automatic)
-        )
-        return bootstrap_interval(ours - theirs)
+        """NDCG@10 on test minus that of the automatic recipe, paired by case and by the seeds that both have, which are
+        averaged first."""
+        both = zip(self.runs, automatic.runs, strict=False)
+        gains = [np.subtract(*(ndcg(run.evaluated["test"].ranks, 10) for run in pair)) for pair in both]
+        return bootstrap_interval(np.mean(gains, axis=0))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -137,8 +143,9 @@ def measure_rows(
     changes: Mapping[str, Any],
     progress: TrainingProgress,
 ) -> Iterator[list[RowResult]]:
-    """Trains the chosen rows that belong to the set, in order, and after each yields what is measured so far, in the
-    order of `rows`; what an earlier call finished, chosen or not, is not trained again."""
+    """Trains the chosen rows that belong to the set with the seeds 1…num_seeds, in order, and after each yields what is
+    measured so far, in the order of `rows`; what an earlier call finished, chosen or not and with however many seeds,
+    is not trained again."""
     configs = configurations(rows, data, changes)
     cases = {"validation": data.cases("validation"), "test": data.cases("test")}
     found: dict[str, RowResult] = {}
@@ -147,15 +154,14 @@ def measure_rows(
         learn_from = None
         if row.noise:
             learn_from = with_noise(data, row.noise, output / "data" / f"{data.name}-noise-{row.noise:g}")
-        seeds = [configs[row.name].with_values({"seed": seed}) for seed in range(1, num_seeds + 1)]
-        kept = [kept_training(data, config, output, cases=cases, learn_from=learn_from) for config in seeds]
-        runs = [run for run in kept if run is not None]
-        if len(runs) == num_seeds:
+        runs = _kept_runs(data, configs[row.name], output, cases, learn_from)
+        if runs:
             found[row.name] = RowResult(row, runs)
-        elif row in chosen:
-            todo.append((row, seeds, learn_from))
-    for number, (row, seeds, learn_from) in enumerate(todo, 1):
+        if len(runs) < num_seeds and row in chosen:
+            todo.append((row, learn_from))
+    for number, (row, learn_from) in enumerate(todo, 1):
         label = f"{data.name}, row {number} of {len(todo)}, {row.name}: epoch"
+        seeds = [configs[row.name].with_values({"seed": seed}) for seed in range(1, num_seeds + 1)]
         runs = [
             measure_training(data, config, output, label=label, cases=cases, progress=progress, learn_from=learn_from)
             for config in seeds
@@ -164,6 +170,35 @@ def measure_rows(
         yield [found[row.name] for row in rows if row.name in found]
     if not todo:
         yield [found[row.name] for row in rows if row.name in found]
+
+
+def _kept_runs(
+    data: PreparedData,
+    config: TrainingConfig,
+    output: Path,
+    cases: Mapping[str, Cases],
+    learn_from: PreparedData | None,
+) -> list[Measured]:
+    """Of the seeds 1, 2, … up to the first that is not measured."""
+    runs: list[Measured] = []
+    while True:
+        seeded = config.with_values({"seed": len(runs) + 1})
+        kept = kept_training(data, seeded, output, cases=cases, learn_from=learn_from)
+        if kept is None:
+            return runs
+        runs.append(kept)
+
+
+def commands(results: Sequence[RowResult], words: str) -> list[str]:
+    """What a table comes from: all rows with the fewest seeds, and some of them with more."""
+    shown = []
+    for number in sorted({len(result.runs) for result in results}):
+        names = [result.row.name for result in results if len(result.runs) >= number]
+        # The automatic recipe is trained with any rows.
+        some = [name for name in names if name != AUTOMATIC] or names
+        rows = "" if len(names) == len(results) else f" --rows {shlex.join(some)}"
+        shown.append(f"python -m scripts.benchmark ablation {words} --seeds {number}{rows}")
+    return shown
 
 
 def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
@@ -181,10 +216,11 @@ def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
             rows.append([f"*{part}*", *[""] * (len(head) - 1)])
         gain = result.gain(automatic)
         shown = "" if result is automatic else f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
-        spread = f" ± {share(result.deviation('ndcg@10'))}" if len(result.runs) > 1 else ""
+        has_several = len(result.runs) > 1
+        spread = f" ± {share(result.deviation('ndcg@10'))}" if has_several else ""
         rows.append(
             [
-                result.row.name,
+                f"{result.row.name}, {len(result.runs)} seeds" if has_several else result.row.name,
                 share(result.mean("ndcg@10", "validation")),
                 share(result.mean("hit_rate@10")),
                 share(result.mean("ndcg@10")) + spread,
@@ -205,7 +241,7 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--rows-file", type=Path, default=ROWS_FILE, metavar="FILE",
                         help="TOML (default: the rows we keep)")  # fmt: skip
     parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each row (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each chosen row (default %(default)s)")
     parser.set_defaults(run=_main)
 
 
@@ -219,8 +255,7 @@ def _main(options: argparse.Namespace) -> None:
     settings = "".join(f" --set {assignment}" for assignment in options.set)
     rows_option = "" if options.rows_file == ROWS_FILE else f" --rows-file {options.rows_file.name}"
     for data in sets:
-        command = f"python -m scripts.benchmark ablation --data-folder DATA --sets {data.name} --seeds {options.seeds}"
-        head = f"    {command}{rows_option}{settings}\n\n{machine()}."
+        words = f"--data-folder DATA --sets {data.name}{rows_option}{settings}"
         table = ""
         for results in measure_rows(
             data,
@@ -232,7 +267,8 @@ def _main(options: argparse.Namespace) -> None:
             progress=ProgressBar,
         ):
             table = ablation_table(results, data.name)
-            section = f"## {data.name}\n\n{head}\n\n{table}"
+            head = "\n".join(f"    {command}" for command in commands(results, words))
+            section = f"## {data.name}\n\n{head}\n\n{machine()}. {READING}\n\n{table}"
             write_section(options.page, f"{options.rows_file.stem} on {data.name}", section)
         print(table, end="\n\n")
     print(options.page)

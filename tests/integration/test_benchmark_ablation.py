@@ -7,9 +7,23 @@ import numpy as np
 import pytest
 
 from scripts.benchmark import main
-from scripts.benchmarks.ablation import ROWS_FILE, Row, configurations, read_rows
+from scripts.benchmarks import ablation
+from scripts.benchmarks.ablation import (
+    AUTOMATIC,
+    ROWS_FILE,
+    Row,
+    RowResult,
+    ablation_table,
+    commands,
+    configurations,
+    measure_rows,
+    read_rows,
+)
+from scripts.benchmarks.experiments import Evaluated, Measured
 from scripts.benchmarks.noise import with_noise
-from scripts.training.config import ConfigError
+from scripts.train import ProgressBar
+from scripts.training.config import ConfigError, TrainingConfig
+from scripts.training.evaluation import POPULARITY_SHARES
 from scripts.training.interactions import DataError, PreparedData
 from scripts.training.synthetic import markov_sequences, write_sequences
 from tests.unit.test_interactions import prepared
@@ -73,6 +87,74 @@ def test_a_table_grows_by_the_rows_that_are_asked_for(tmp_path: Path, capsys: py
     assert seen[1] == seen[2], "nothing is trained twice"
     assert main([*command, "--rows", "nois"]) == 1
     assert "no row and no part is named 'nois'; the parts are loss, noise" in capsys.readouterr().err
+
+
+def measured(*ranks: int) -> Measured:
+    """A training after which the targets had these ranks; only NDCG@10 differs between such trainings."""
+    array = np.array(ranks)
+    ndcg = float(np.mean(np.where(array <= 10, 1 / np.log2(array + 1), 0)))
+    metrics = {"hit_rate@10": 0.5, "ndcg@10": ndcg, "coverage@10": 0.5}
+    evaluated = Evaluated(metrics, dict.fromkeys(POPULARITY_SHARES, 0.25), array)
+    return Measured({"validation": evaluated, "test": evaluated}, 2, 3.0)
+
+
+def test_a_row_is_compared_over_the_seeds_that_both_have() -> None:
+    """NDCG@10 of the recipe's three seeds 1/2, 1 and 1. One seed that finds both targets gains 1/2 over the first of
+    them; three with 1/2, 1/2 and 1 gain 0, −1/2 and 0."""
+    automatic = RowResult(Row(AUTOMATIC), [measured(1, 11), measured(1, 1), measured(1, 1)])
+    tried = RowResult(Row("tried"), [measured(1, 1)])
+    finalist = RowResult(Row("finalist"), [measured(1, 11), measured(1, 11), measured(1, 1)])
+    assert tried.gain(automatic).mean == pytest.approx(1 / 2)
+    assert finalist.gain(automatic).mean == pytest.approx(-1 / 6)
+    lines = ablation_table([automatic, tried, finalist], "walk").splitlines()[2:]
+    rows = {cells[0]: cells for cells in (re.split(r" *\| *", line)[1:] for line in lines)}
+    # The variance of 1/2, 1 and 1, and of 1/2, 1/2 and 1: (1/9 + 1/36 + 1/36) / 2 = 1/12.
+    assert rows["automatic recipe, 3 seeds"][3] == ".8333 ± .2887"
+    assert rows["finalist, 3 seeds"][3] == ".6667 ± .2887"
+    assert rows["tried"][3] == "1.0000"
+    assert rows["tried"][4].startswith("+.5000 [")
+    assert rows["finalist, 3 seeds"][4].startswith("−.1667 [")
+    assert [row[-2] for row in rows.values()] == ["3/3/3", "3", "3/3/3"]
+
+
+def test_the_finalists_have_three_seeds_in_the_table_of_all_with_one(
+    walk: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training stands for itself by its configuration; none takes place."""
+    kept: dict[TrainingConfig, Measured] = {}
+    trained: list[int] = []
+
+    def train_it(_data: PreparedData, config: TrainingConfig, _output: Path, **_: object) -> Measured:
+        if config not in kept:
+            trained.append(config.seed)
+        return kept.setdefault(config, measured(1, 11))
+
+    monkeypatch.setattr(ablation, "kept_training", lambda _data, config, _output, **_: kept.get(config))
+    monkeypatch.setattr(ablation, "measure_training", train_it)
+    rows = [Row(AUTOMATIC), Row("wide", {"dim": 256}), Row("deep", {"num_blocks": 3})]
+
+    def seeds_by_row(chosen: list[Row], num_seeds: int) -> list[dict[str, int]]:
+        tables = measure_rows(
+            walk, rows, tmp_path, chosen=chosen, num_seeds=num_seeds, changes={}, progress=ProgressBar
+        )
+        return [{result.row.name: len(result.runs) for result in table} for table in tables]
+
+    assert seeds_by_row(rows, 1)[-1] == {AUTOMATIC: 1, "wide": 1, "deep": 1}
+    assert seeds_by_row([rows[0], rows[2]], 3) == [
+        {AUTOMATIC: 3, "wide": 1, "deep": 1},
+        {AUTOMATIC: 3, "wide": 1, "deep": 3},
+    ]
+    assert seeds_by_row(rows, 1) == [{AUTOMATIC: 3, "wide": 1, "deep": 3}], "fewer seeds take none away"
+    assert trained == [1, 1, 1, 2, 3, 2, 3]
+
+
+def test_a_table_of_one_seed_and_of_three_names_both_commands() -> None:
+    results = [
+        RowResult(Row(name), [measured(1)] * number) for name, number in ((AUTOMATIC, 3), ("wide", 1), ("one block", 3))
+    ]
+    start = "python -m scripts.benchmark ablation --sets walk --seeds"
+    assert commands(results, "--sets walk") == [f"{start} 1", f"{start} 3 --rows 'one block'"]
+    assert commands(results[::2], "--sets walk") == [f"{start} 3"]
 
 
 def test_the_rows_we_keep_fit_the_automatic_recipe(walk: PreparedData) -> None:
