@@ -120,46 +120,39 @@ def set_table(found: SetAccuracy) -> str:
     )
 
 
-def published_table(found: Sequence[SetAccuracy], path: Path = PUBLISHED_FILE) -> str:
-    """Markdown: what others published on these sets, Segue last; empty where nothing is known of any of them."""
+def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
+    """Markdown: what others published on this set, Segue last; empty where nothing is known."""
     published = tomllib.loads(path.read_text(encoding="utf-8"))
-    names = [each.name for each in found if any(each.name in method for method in published["method"])]
-    if not names:
-        return ""
     rows = []
     for method in published["method"]:
-        cells = []
-        for name in names:
-            values = method.get(name)
-            near = "near " if name in method.get("near", []) else ""
-            cells.append("–" if values is None else near + " / ".join(map(share, values)))
-        if cells != ["–"] * len(names):
-            rows.append([method["name"], *cells])
-    by_name = {each.name: each for each in found}
-    ours = [" / ".join(share(by_name[name].spread(metric)[0]) for metric in HEADLINES) for name in names]
-    rows.append(["**Segue**, chosen by itself", *(f"**{cell}**" for cell in ours)])
-    table = markdown_table(["HR@10 / NDCG@10 on exactly these files", *names], rows)
+        if found.name in method:
+            near = "near " if found.name in method.get("near", []) else ""
+            rows.append([method["name"], near + " / ".join(map(share, method[found.name]))])
+    if not rows:
+        return ""
+    ours = " / ".join(share(found.spread(metric)[0]) for metric in HEADLINES)
+    rows.append(["**Segue**, chosen by itself", f"**{ours}**"])
+    table = markdown_table(["HR@10 / NDCG@10 on exactly these files", found.name], rows)
     return (
         f"{table}\n\nNear: their file differs in the order of equal timestamps or in the items it keeps. Sources: "
         f"{', '.join(published['sources'])}."
     )
 
 
-def recipe_table(found: Sequence[SetAccuracy]) -> str:
-    """Markdown: what the recipe chose for each set; the reasons are what `train` prints."""
-    keys = [key for key in asdict(found[0].config) if any(key in each.reasons for each in found)]
-    rows = [[f"`{key}`", *(str(getattr(each.config, key)) for each in found)] for key in keys]
-    return markdown_table(["chosen from the data", *(each.name for each in found)], rows)
+def recipe_table(found: SetAccuracy) -> str:
+    """Markdown: what the recipe chose for the set; the reasons are what `train` prints."""
+    rows = [[f"`{key}`", str(value)] for key, value in asdict(found.config).items() if key in found.reasons]
+    return markdown_table(["chosen from the data", found.name], rows)
 
 
-def section(found: Sequence[SetAccuracy], command: str) -> str:
+def section(found: SetAccuracy, command: str) -> str:
     parts = [
-        "## " + ", ".join(each.name for each in found) + ": leave-one-out",
+        f"## {found.name}: leave-one-out",
         f"    {command}",
         f"{machine()}. Intervals are 95 % paired bootstraps over cases of the seeds' mean; ± is the standard deviation "
         "over seeds. Head, middle and tail: targets among the items that hold the first half, the next three tenths "
         "and the rest of the training events.",
-        *map(set_table, found),
+        set_table(found),
         published_table(found),
         recipe_table(found),
     ]
@@ -187,12 +180,11 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path) -> Non
 
 def _main(options: argparse.Namespace) -> None:
     changes = parse_assignments(options.set)
-    found = []
+    settings = "".join(f" --set {assignment}" for assignment in options.set)
     for name in options.sets:
         data = benchmark_data(name, options.data_folder, options.output, leave_one_out(name))
-        found.append(measure_set(data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar))
-        print(set_table(found[-1]), end="\n\n")
-    settings = "".join(f" --set {assignment}" for assignment in options.set)
-    command = f"python -m scripts.benchmark accuracy --data-folder DATA --sets {' '.join(options.sets)}"
-    write_section(options.page, "accuracy", section(found, f"{command} --seeds {options.seeds}{settings}"))
+        found = measure_set(data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar)
+        print(set_table(found), end="\n\n")
+        command = f"python -m scripts.benchmark accuracy --data-folder DATA --sets {name} --seeds {options.seeds}"
+        write_section(options.page, f"accuracy on {name}", section(found, f"{command}{settings}"))
     print(options.page)

@@ -38,6 +38,14 @@ DEFAULT_SETS = ("ml-100k", "ml-latest-small", "completejourney")
 BAR = 0.10
 """The lead in NDCG@10 over the best baseline that is asked for, as a share of the baseline."""
 
+READING = (
+    "Prepared with `--split temporal`: trained on the first 80 % of the events, validated on the next tenth, tested on "
+    f"the last. HR@10 / NDCG@10. *Every*, the headline: every event after the time (at most {CASES_OF_A_PART:,}, "
+    "drawn), its history all that the user did at earlier times. *First*: each user's first event after the time. "
+    "Intervals are 95 % paired bootstraps over users. Repeats are cases whose target is in the history, told apart "
+    "where seen items are eligible."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class TemporalResult:
@@ -159,16 +167,6 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _main(options: argparse.Namespace) -> None:
     changes = parse_assignments(options.set)
     settings = "".join(f" --set {assignment}" for assignment in options.set)
-    command = f"python -m scripts.benchmark temporal --data-folder DATA --sets {' '.join(options.sets)}"
-    parts = [
-        "## " + ", ".join(options.sets) + ": global-temporal split",
-        f"    {command} --seeds {options.seeds}{settings}",
-        f"{machine()}. Prepared with `--split temporal`: trained on the first 80 % of the events, validated on the "
-        "next tenth, tested on the last. HR@10 / NDCG@10. *Every*, the headline: every event after the time (at most "
-        f"{CASES_OF_A_PART:,}, drawn), its history all that the user did at earlier times. *First*: each user's first "
-        "event after the time. Intervals are 95 % paired bootstraps over users. Repeats are cases whose target is in "
-        "the history, told apart where seen items are eligible.",
-    ]
     for name in options.sets:
         config = PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")
         data = benchmark_data(name, options.data_folder, options.output, config)
@@ -176,7 +174,9 @@ def _main(options: argparse.Namespace) -> None:
             data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar
         )
         epochs = "/".join(str(run.num_epochs) for run in runs)
-        parts += [temporal_table(results), f"{verdicts(results)}\n- {epochs} epochs"]
-        print(f"{parts[-2]}\n\n{parts[-1]}\n")
-    write_section(options.page, "temporal", "\n\n".join(parts))
+        found = f"{temporal_table(results)}\n\n{verdicts(results)}\n- {epochs} epochs"
+        print(found, end="\n\n")
+        command = f"python -m scripts.benchmark temporal --data-folder DATA --sets {name} --seeds {options.seeds}"
+        head = f"## {name}: global-temporal split\n\n    {command}{settings}\n\n{machine()}. {READING}"
+        write_section(options.page, f"temporal split of {name}", f"{head}\n\n{found}")
     print(options.page)

@@ -12,8 +12,11 @@ from scripts.benchmark import main
 from scripts.benchmarks import experiments
 from scripts.benchmarks.accuracy import SetAccuracy, published_table
 from scripts.benchmarks.experiments import Evaluated, Measured
+from scripts.benchmarks.pages import write_section
 from scripts.training.config import TrainingConfig
 from tests.walk_set import settings, write_walk_set
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "accuracy.md"
 
 
 @pytest.fixture
@@ -28,8 +31,11 @@ def run(data_folder: Path, *words: str) -> int:
 
 
 def test_mean_and_deviation_are_those_of_the_seeds_runs(data_folder: Path) -> None:
+    write_section(data_folder.parent / "page.md", "accuracy on another", "Of an earlier call.")
     assert run(data_folder, "--seeds", "3") == 0
     page = (data_folder.parent / "page.md").read_text()
+    assert "Of an earlier call." in page
+    assert "<!-- accuracy on walk: written by the command below -->\n## walk: leave-one-out" in page
     kept = sorted((data_folder.parent / "runs").glob("walk-*/*-[123]/measured.json"))
     values = [json.loads(path.read_text())["evaluated"]["test"]["metrics"]["ndcg@10"] for path in kept]
     assert len(set(values)) == 3, "three seeds, three models"
@@ -83,8 +89,18 @@ def test_the_lead_is_paired_by_case_over_the_mean_of_the_seeds() -> None:
 
 
 def test_published_figures_stand_beside_ours_with_what_is_not_quite_the_same_file() -> None:
-    found = [accuracy("ml-1m", [[1, 1, 11, 11]], [1, 1, 1, 1]), accuracy("beauty", [[1, 11, 11, 11]], [1, 1, 1, 1])]
-    lines = published_table(found).splitlines()
-    assert "| SASRec, sampled softmax, 256 negatives | near .2929 / .1684 | .0921 / .0531 |" in lines
-    assert "| BSARec | – | .1008 / .0611 |" in lines
-    assert "| **Segue**, chosen by itself | **.5000 / .2500** | **.2500 / .1250** |" in lines
+    lines = published_table(accuracy("ml-1m", [[1, 1, 11, 11]], [1, 1, 1, 1])).splitlines()
+    assert "| SASRec, sampled softmax, 256 negatives | near .2929 / .1684 |" in lines
+    assert "| **Segue**, chosen by itself | **.5000 / .2500** |" in lines
+    assert not any(line.startswith("| BSARec") for line in lines), "it has published nothing of this set"
+    assert "| BSARec | .1008 / .0611 |" in published_table(accuracy("beauty", [[1]], [1])).splitlines()
+
+
+def test_each_table_of_the_page_stands_in_the_section_that_its_command_writes() -> None:
+    page = PAGE.read_text()
+    section = re.compile(
+        r"<!-- (accuracy on|temporal split of) (\S+): written by .*?-->\n(.*?)<!-- end of \1 \2 -->", re.S
+    )
+    found = [(name, text) for _, name, text in section.findall(page)]
+    assert [re.findall(r"scripts\.benchmark .* --sets (.+?) --s", text) for _, text in found] == [[n] for n, _ in found]
+    assert len(found) == page.count("scripts.benchmark ") > 0

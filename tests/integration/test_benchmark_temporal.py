@@ -7,6 +7,7 @@ import pytest
 
 from scripts.benchmark import main
 from scripts.benchmarks.experiments import Evaluated
+from scripts.benchmarks.pages import write_section
 from scripts.benchmarks.temporal import TemporalResult, temporal_table, verdicts
 from tests.walk_set import settings, write_walk_set
 
@@ -14,8 +15,11 @@ from tests.walk_set import settings, write_walk_set
 def test_the_command_reports_both_kinds_of_cases(tmp_path: Path) -> None:
     folders = ["--data-folder", str(write_walk_set(tmp_path, has_clock=True)), "--output", str(tmp_path / "runs")]
     words = ["temporal", *folders, "--page", str(tmp_path / "page.md"), "--sets", "walk", "--seeds", "1", *settings()]
+    write_section(tmp_path / "page.md", "temporal split of another", "Of an earlier call.")
     assert main(words) == 0
     page = (tmp_path / "page.md").read_text()
+    assert "Of an earlier call." in page
+    assert "<!-- temporal split of walk: written by the command below -->\n## walk: global-temporal split" in page
     # 540 events at nine times: the quantiles .8 and .9 leave the last two times for validation and test.
     assert "| walk-temporal | every: 60 cases | every, repeats: 6 cases |" in page
     assert "the bar of +10% is" in page
