@@ -142,7 +142,7 @@ def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
 def recipe_table(found: SetAccuracy) -> str:
     """Markdown: what the recipe chose for the set; the reasons are what `train` prints."""
     rows = [[f"`{key}`", str(value)] for key, value in asdict(found.config).items() if key in found.reasons]
-    return markdown_table(["chosen from the data", found.name], rows)
+    return markdown_table(["chosen by the recipe", found.name], rows)
 
 
 def section(found: SetAccuracy, command: str) -> str:

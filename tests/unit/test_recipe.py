@@ -16,6 +16,9 @@ MOVIES = DataStatistics(num_items=1682, num_steps=97_000, long_history=242, even
 BEAUTY = DataStatistics(num_items=12_101, num_steps=131_000, long_history=14, events_per_item=13)
 GROCERIES = DataStatistics(num_items=68_000, num_steps=1_400_000, long_history=1300, events_per_item=21)
 
+DENSE = DataStatistics(num_items=3416, num_steps=980_000, long_history=400, events_per_item=290)
+HUGE = dataclasses.replace(GROCERIES, num_items=1_000_000)
+
 
 def test_longer_histories_get_a_longer_model() -> None:
     assert choose_recipe(BEAUTY)[0].max_length == 20
@@ -29,8 +32,7 @@ def test_large_catalogues_are_sampled() -> None:
 
 
 def test_rare_items_get_more_dropout_and_much_data_fewer_epochs() -> None:
-    many_events = DataStatistics(num_items=3416, num_steps=980_000, long_history=400, events_per_item=290)
-    assert choose_recipe(BEAUTY)[0].dropout > choose_recipe(many_events)[0].dropout
+    assert choose_recipe(BEAUTY)[0].dropout > choose_recipe(DENSE)[0].dropout
     assert choose_recipe(GROCERIES)[0].max_epochs < choose_recipe(MOVIES)[0].max_epochs
 
 
@@ -41,8 +43,7 @@ def test_rare_items_get_a_head_of_one_layer() -> None:
 
 def test_rare_items_get_two_models_and_large_catalogues_no_reranker() -> None:
     assert [choose_recipe(each)[0].members for each in (BEAUTY, MOVIES, GROCERIES)] == [2, 1, 1]
-    huge = dataclasses.replace(GROCERIES, num_items=1_000_000)
-    assert [choose_recipe(each)[0].rerank for each in (BEAUTY, MOVIES, GROCERIES, huge)] == [True, True, True, False]
+    assert [choose_recipe(each)[0].rerank for each in (BEAUTY, MOVIES, GROCERIES, HUGE)] == [True, True, True, False]
 
 
 def test_attributes_are_used_where_items_share_some() -> None:
@@ -56,6 +57,15 @@ def test_each_reason_belongs_to_a_value() -> None:
     config, reasons = choose_recipe(MOVIES)
     assert reasons.keys() <= vars(config).keys()
     assert "242 events" in reasons["max_length"]
+
+
+@pytest.mark.parametrize("extras", [{}, {"has_clock": True, "num_attribute_values": 19}], ids=["bare", "clock"])
+@pytest.mark.parametrize("statistics", [BEAUTY, MOVIES, DENSE, GROCERIES, HUGE])
+def test_each_value_that_is_not_the_default_has_a_reason(statistics: DataStatistics, extras: dict[str, Any]) -> None:
+    config, reasons = choose_recipe(dataclasses.replace(statistics, **extras))
+    defaults = vars(TrainingConfig())
+    assert {key for key, value in vars(config).items() if value != defaults[key]} <= reasons.keys()
+    assert all(reasons.values())
 
 
 def test_statistics_are_counted_over_the_training_part(tmp_path: Path) -> None:
