@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,8 +12,13 @@ from app.state.connection import Store, store_errors
 from app.state.keys import Keys
 
 MAX_ITEMS_PER_SHARD = 500
+MAX_TRENDING = 1000
+"""Items whose surprise is worked out from all shards; the others surprise less."""
 LEAST_TREND = 1.0
 """Standard deviations; below, an item has its usual ups and downs."""
+
+
+Item = TypeVar("Item", str, bytes)
 
 
 class PopularItem(NamedTuple):
@@ -66,36 +71,73 @@ class Popularity:
         return await self._trending.get()
 
     async def _read_popular(self) -> Sequence[PopularItem]:
-        logarithms = await self._read(self._keys.popularity, self._half_life_s)
+        logarithms = await self._best(self._keys.popularity, self._half_life_s)
         now = time.time() / self._half_life_s
         # Sorted by the logarithm: weights of long ago are all 0.0.
         order = sorted(logarithms, key=lambda item: (-logarithms[item], item))
         return [PopularItem(item, float(np.exp2(logarithms[item] - now))) for item in order[: self._max_items]]
 
     async def _read_trending(self) -> Sequence[PopularItem]:
-        recent = _weights(await self._read(self._keys.trending, self._trending_half_life_s), self._trending_half_life_s)
-        usual = _weights(await self._read(self._keys.popularity, self._half_life_s), self._half_life_s)
-        ratio = self._trending_half_life_s / self._half_life_s
-        trends = {item: trend(weight, usual.get(item, weight) * ratio) for item, weight in recent.items()}
-        order = sorted((item for item in trends if trends[item] > LEAST_TREND), key=lambda item: (-trends[item], item))
-        return [PopularItem(item, trends[item]) for item in order[: self._max_items]]
+        recent = await self._best(self._keys.trending, self._trending_half_life_s)
+        usual = await self._best(self._keys.popularity, self._half_life_s)
+        # What is among the best of all shards in one list need not be in the other: an item that is steady but not
+        # popular would surprise. So these weights only choose the items whose own are read.
+        some = [item.item_id for item in self._surprising(recent, usual)[:MAX_TRENDING]]
+        if not some:
+            return []
+        recent = await self._of(some, self._keys.trending, self._trending_half_life_s)
+        usual = await self._of(some, self._keys.popularity, self._half_life_s)
+        return self._surprising(recent, usual)[: self._max_items]
 
-    async def _read(self, key: Callable[[int], str], half_life_s: float) -> dict[str, float]:
-        """By item, the time in half-lives at which one event would weigh as much as all of the item's do."""
+    def _surprising(self, recent: Mapping[str, float], usual: Mapping[str, float]) -> list[PopularItem]:
+        """By logarithms as `_best` gives them; an item that `usual` lacks has at least its newest events."""
+        recent_weights, usual_weights = _weights(recent, self._trending_half_life_s), _weights(usual, self._half_life_s)
+        ratio = self._trending_half_life_s / self._half_life_s
+        trends = [
+            PopularItem(item, trend(weight, usual_weights.get(item, weight) * ratio))
+            for item, weight in recent_weights.items()
+        ]
+        return sorted(
+            (item for item in trends if item.weight > LEAST_TREND), key=lambda item: (-item.weight, item.item_id)
+        )
+
+    async def _best(self, key: Callable[[int], str], half_life_s: float) -> dict[str, float]:
+        """Of the best items of each shard, the time in half-lives at which one event would weigh as much as all of the
+        item's do, as far as it is among them."""
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for shard in range(self._keys.shards):
                     pipe.zrange(key(shard), 0, MAX_ITEMS_PER_SHARD - 1, desc=True, withscores=True)
                 replies: list[list[tuple[bytes, Any]]] = await pipe.execute()
-        # Such a time is a logarithm to base 2, and weights of shards add up below it.
-        logarithms: dict[bytes, float] = {}
-        for reply in replies:
-            for item, score in reply:
-                value = float(score) / half_life_s
-                before = logarithms.get(item)
-                logarithms[item] = value if before is None else float(np.logaddexp2(before, value))
-            await asyncio.sleep(0)  # other requests have their turn
-        return {item.decode(): value for item, value in logarithms.items()}
+        found = await _summed(replies, half_life_s)
+        return {item.decode(): value for item, value in found.items()}
+
+    async def _of(self, items: Sequence[str], key: Callable[[int], str], half_life_s: float) -> dict[str, float]:
+        """The same of these items, over all shards; without those that no shard keeps."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for shard in range(self._keys.shards):
+                    pipe.zmscore(key(shard), list(items))
+                replies: list[list[float | None]] = await pipe.execute()
+        return await _summed(
+            [
+                [(item, score) for item, score in zip(items, reply, strict=True) if score is not None]
+                for reply in replies
+            ],
+            half_life_s,
+        )
+
+
+async def _summed(replies: Sequence[Sequence[tuple[Item, Any]]], half_life_s: float) -> dict[Item, float]:
+    """Such a time is a logarithm to base 2, and weights of shards add up below it."""
+    logarithms: dict[Item, float] = {}
+    for reply in replies:
+        for item, score in reply:
+            value = float(score) / half_life_s
+            before = logarithms.get(item)
+            logarithms[item] = value if before is None else float(np.logaddexp2(before, value))
+        await asyncio.sleep(0)  # other requests have their turn
+    return logarithms
 
 
 def _weights(logarithms: Mapping[str, float], half_life_s: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.state import popularity
 from app.state.connection import Store
 from app.state.history import Event, History, Owner
 from app.state.popularity import Popularity
@@ -44,6 +45,19 @@ async def test_trending_is_what_happens_more_often_than_it_used_to(redis: Store,
     top = await popularity.top()
     assert [item.item_id for item in top][:2] == ["fading", "steady"]
     assert top[1].weight == pytest.approx(10 * 7 / math.log(2), rel=0.02)  # ten a day, decayed
+
+
+async def test_what_is_steady_but_not_among_the_best_does_not_trend(
+    redis: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shard names its two best alone: hits of last week in the long run, some of the steady items of late."""
+    monkeypatch.setattr(popularity, "MAX_ITEMS_PER_SHARD", 2)
+    await history.append([event for n in range(20) for event in events(f"steady{n}", 90, n * 60, DAY_S / 3)])
+    await history.append([event for n in range(3) for event in events(f"hit{n}", 400, 8 * DAY_S, DAY_S / 100)])
+    await history.append([*events("burst", 40, 0, 60)])
+    found = await Popularity(redis, namespace="default", shards=16, half_life_days=7).trending()
+    assert [item.item_id for item in found] == ["burst"]
+    assert found[0].weight == pytest.approx((40 - 40 / 7) / math.sqrt(40 / 7 + 1), rel=0.02)
 
 
 async def test_without_events_nothing_is_popular_or_trending(redis: Store) -> None:
