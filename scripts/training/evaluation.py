@@ -99,8 +99,8 @@ def evaluate(
         exclude_seen: mask the items of each case's history.
         history_cap: "as served": only the newest `history_cap` events are history, for the scorer and for the mask.
         cutoffs: the k of every metric.
-        batch_size: histories per call of the scorer; by default as many as keep a batch's scores below 64 MiB.
-            Histories of similar length come together.
+        batch_size: histories per call of the scorer; by default `histories_per_batch`. Histories of similar length
+            come together.
         with_coverage: False saves the time that finding every case's first k items takes; no `coverage@k` then.
         progress: called with the number of cases done since the last call.
 
@@ -110,7 +110,7 @@ def evaluate(
     if len(cases) == 0:
         raise ValueError("there are no cases to evaluate; leave-one-out needs users with at least 3 events")
     cutoffs = tuple(sorted(cutoffs))
-    batch_size = batch_size or max(1, min(512, SCORES_PER_BATCH // (num_items + 1)))
+    batch_size = batch_size or histories_per_batch(num_items)
     lengths = cases.histories.lengths if history_cap is None else np.minimum(cases.histories.lengths, history_cap)
     by_length = np.argsort(lengths, kind="stable")
     ranks = np.empty(len(cases), np.int64)
@@ -147,6 +147,15 @@ def evaluate(
             "ties": "against the model",
         },
     )
+
+
+def histories_per_batch(num_items: int) -> int:
+    """As many as keep a batch's scores below 64 MiB, and at most 512: long histories take memory as well.
+
+    >>> histories_per_batch(1_682), histories_per_batch(100_000)
+    (512, 167)
+    """
+    return max(1, min(512, SCORES_PER_BATCH // (num_items + 1)))
 
 
 def _checked(scores_BV: NDArray[np.float32], num_cases: int, num_items: int) -> NDArray[np.float32]:

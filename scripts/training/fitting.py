@@ -9,6 +9,7 @@ import torch
 from scripts.training.attributes import shared_attributes
 from scripts.training.config import TrainingConfig
 from scripts.training.ensemble import Attention
+from scripts.training.evaluation import histories_per_batch
 from scripts.training.fusion import FusedModel
 from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
@@ -17,8 +18,6 @@ from scripts.training.rules import RuleTable, learn_rules
 from scripts.training.scorer import context_of, pad_items, validate
 
 SHARES = tuple(round(0.1 * step, 1) for step in range(10))
-SCORES_AT_ONCE = 2**23
-"""Scores that one batch of histories takes while candidates are collected."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def add_returns(
 
 def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed: int) -> Reranker | None:
     """See `learn_reranker`; `mixture` has `item_statistics`, and nothing of it has learnt from the cases."""
-    size = max(1, SCORES_AT_ONCE // (mixture.config.num_items + 1))
+    size = histories_per_batch(mixture.config.num_items)
     batches = []
     with torch.inference_mode():
         item_vectors_VD = mixture.eval().item_vectors()

@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
+from scripts.training import fitting
+from scripts.training.fitting import fit_reranker
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import ExportError, check_parity, export_graph, graph_of, tables_of
 from scripts.training.holdout import EVENTS_LEFT, SHARE, hold_out
@@ -21,6 +24,7 @@ from scripts.training.model import NO_CONTEXT, SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.reranker import CANDIDATES, FEATURES, Candidates, Reranker, item_statistics, learn_reranker
 from scripts.training.rules import RuleTable
+from tests.unit.test_evaluation import cases_of
 
 
 def interactions_of(*sequences: list[int]) -> Interactions:
@@ -265,6 +269,28 @@ def test_item_added_since_is_a_candidate_without_events(tmp_path: Path) -> None:
     ]
     assert rankings[0].item_indices.tolist() == rankings[1].item_indices.tolist()
     np.testing.assert_array_equal(rankings[0].scores, rankings[1].scores)
+
+
+def test_candidates_are_collected_in_the_batches_of_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few the items: each candidate is compared with up to 500 events of a history."""
+    model = reranked_model(excludes_seen=False, returns=0.5)
+    sizes, taught = [], []
+    collect = model.candidates
+
+    def counted(items_BL: torch.Tensor, *rest: Any, **more: Any) -> Candidates:
+        sizes.append(len(items_BL))
+        return collect(items_BL, *rest, **more)
+
+    monkeypatch.setattr(model, "candidates", counted)
+    monkeypatch.setattr(
+        fitting, "learn_reranker", lambda candidates, targets_B, **_: taught.append((candidates, targets_B))
+    )
+    targets = [case % NUM_ITEMS + 1 for case in range(600)]
+    fit_reranker(model, cases_of([[target, 3, 7] for target in targets], targets), excludes_seen=False, seed=1)
+    ((candidates, targets_B),) = taught
+    assert sizes == [512, 88]
+    assert len(candidates.items_BC) == 600
+    assert targets_B.tolist() == targets
 
 
 def test_reranker_without_rules_is_refused() -> None:
