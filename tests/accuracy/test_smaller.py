@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from app.artifacts.registry import load_model
 from scripts.benchmark import main as benchmark
 from scripts.export import main
+from scripts.training import export
 from scripts.training.graph import random_history, ranker_of
 from scripts.training.quantization import quantize_graph
 from scripts.training.run_folder import Run, RunConfig, load_run, start_run
@@ -67,7 +69,9 @@ def test_the_ranker_as_a_scorer_gives_what_the_model_gives(run: Run, plain: Path
     np.testing.assert_allclose(found, run.scorer(histories), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [["--prune", "0.25"], ["--quantize", "int8", "--prune", "0.25"]])
+@pytest.mark.parametrize(
+    "options", [["--prune", "0.25"], ["--quantize", "int8"], ["--quantize", "int8", "--prune", "0.25"]]
+)
 def test_a_smaller_version_loads_and_says_what_it_costs(
     run: Run, plain: Path, tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +116,33 @@ def test_what_costs_too_much_is_refused(run: Run, tmp_path: Path, capsys: pytest
     assert main(words) == 1
     assert "at most 0.0% is allowed" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_8_bit_weights_that_cost_too_much_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of good rounding no drop is to be relied on, so this one takes half of the scales for their opposite."""
+
+    def round_badly(path: Path) -> None:
+        quantize_graph(path)
+        graph = onnx.load(path)
+        names = {node.input[2] for node in graph.graph.node if node.op_type == "MatMulNBits"}
+        rng = np.random.default_rng(0)
+        for tensor in graph.graph.initializer:
+            if tensor.name in names:
+                scales = onnx.numpy_helper.to_array(tensor)
+                signs = rng.choice([-1, 1], scales.shape).astype(scales.dtype)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(scales * signs, tensor.name))
+        onnx.save(graph, path)
+
+    monkeypatch.setattr(export, "quantize_graph", round_badly)
+    words = ["--run", str(run.folder), "--artifacts", str(tmp_path), "--quantize", "int8"]
+    assert main(words) == 1
+    assert "at most 1.0% is allowed: prune less, leave out --quantize, or raise --max-drop" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main([*words, "--max-drop", "1"]) == 0
+    facts = load_model(next(tmp_path.iterdir()), history_cap=10).manifest.training["smaller"]
+    assert facts["after"] < 0.99 * facts["before"]
 
 
 def test_a_share_outside_its_range_is_refused() -> None:
