@@ -36,7 +36,8 @@ ROWS_FILE = Path(__file__).with_name("ablation.toml")
 AUTOMATIC = "automatic recipe"
 READING = (
     "One seed where a row names no number; ± is the standard deviation over seeds. The gain is that in NDCG@10 over "
-    "the automatic recipe with the same seeds, with its 95 % interval, paired by case."
+    "the automatic recipe with the same seeds, with its 95 % interval, paired by case; *the same* is what the recipe "
+    "chooses anyway, or what changed no rank."
 )
 
 
@@ -102,7 +103,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def configurations(rows: Sequence[Row], data: PreparedData, changes: Mapping[str, Any]) -> dict[str, TrainingConfig]:
-    """Name of each row that belongs to the set → its configuration; `changes` are of every row.
+    """Name of each row that belongs to the set → its configuration; `changes` are of all rows and give way to its own.
 
     Raises:
         ConfigError: names the row whose values do not fit, before anything is trained.
@@ -113,7 +114,7 @@ def configurations(rows: Sequence[Row], data: PreparedData, changes: Mapping[str
         if row.sets and data.name not in row.sets:
             continue
         try:
-            found[row.name] = automatic.with_values({**row.values, **changes})
+            found[row.name] = automatic.with_values({**changes, **row.values})
         except ConfigError as error:
             raise ConfigError(f"row {row.name!r}: {error}") from error
     return found
@@ -214,8 +215,7 @@ def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
         if result.row.part != part:
             part = result.row.part
             rows.append([f"*{part}*", *[""] * (len(head) - 1)])
-        gain = result.gain(automatic)
-        shown = "" if result is automatic else f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
+        shown = "" if result is automatic else _shown_gain(result.gain(automatic))
         has_several = len(result.runs) > 1
         spread = f" ± {share(result.deviation('ndcg@10'))}" if has_several else ""
         rows.append(
@@ -232,6 +232,11 @@ def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
             ]
         )
     return markdown_table(head, rows)
+
+
+def _shown_gain(gain: Interval) -> str:
+    is_same = gain.low == gain.mean == gain.high == 0
+    return "the same" if is_same else f"{signed(gain.mean)} [{signed(gain.low)}, {signed(gain.high)}]"
 
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -268,7 +273,8 @@ def _main(options: argparse.Namespace) -> None:
         ):
             table = ablation_table(results, data.name)
             head = "\n".join(f"    {command}" for command in commands(results, words))
-            section = f"## {data.name}\n\n{head}\n\n{machine()}. {READING}\n\n{table}"
-            write_section(options.page, f"{options.rows_file.stem} on {data.name}", section)
+            changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
+            section = f"## {data.name}{changed}\n\n{head}\n\n{machine()}. {READING}\n\n{table}"
+            write_section(options.page, f"{options.rows_file.stem} on {data.name}{settings}", section)
         print(table, end="\n\n")
     print(options.page)

@@ -33,7 +33,7 @@ ROWS = """
 [[row]]
 part = "loss"
 name = "gBCE"
-values = { loss = "gbce", num_negatives = 8 }
+values = { loss = "gbce", num_negatives = 8, followers = 0 }
 
 [[row]]
 part = "noise"
@@ -164,6 +164,16 @@ def test_the_rows_we_keep_fit_the_automatic_recipe(walk: PreparedData) -> None:
 def test_a_row_that_does_not_fit_is_named_before_anything_is_trained(walk: PreparedData) -> None:
     with pytest.raises(ConfigError, match="row 'three heads': dim must be a multiple of num_heads"):
         configurations([Row("three heads", {"num_heads": 3})], walk, {"dim": 16})
+
+
+def test_what_a_row_changes_comes_before_what_all_rows_change(walk: PreparedData) -> None:
+    configs = configurations([Row(AUTOMATIC), Row("wide", {"dim": 256})], walk, {"dim": 16, "num_blocks": 1})
+    assert [(config.dim, config.num_blocks) for config in configs.values()] == [(16, 1), (256, 1)]
+
+
+def test_a_row_that_changes_no_rank_is_called_the_same() -> None:
+    table = ablation_table([RowResult(Row(name), [measured(1, 3)]) for name in (AUTOMATIC, "two blocks")], "walk")
+    assert re.findall(r"two blocks .*?\| (\D+) \|", table) == ["the same"]
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:
