@@ -137,12 +137,14 @@ def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed
     batches = []
     with torch.inference_mode():
         item_vectors_VD = mixture.eval().item_vectors()
+        device = item_vectors_VD.device
         for start in range(0, len(cases), size):
             rows = range(start, min(start + size, len(cases)))
             histories = [cases.histories.item_sequence(row, mixture.max_length) for row in rows]
-            items_BL = pad_items([history.items for history in histories], mixture.max_length)
-            context = context_of(histories, mixture, items_BL.device)
+            items_BL = pad_items([history.items for history in histories], mixture.max_length).to(device)
+            context = context_of(histories, mixture, device)
             batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
-    candidates = Candidates(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+    # A network this small learns no faster on a GPU.
+    candidates = Candidates(*(torch.cat(parts).cpu() for parts in zip(*batches, strict=True)))
     targets_B = torch.from_numpy(cases.targets.astype(np.int64))
     return learn_reranker(candidates, targets_B, excludes_seen=excludes_seen, seed=seed)

@@ -104,6 +104,8 @@ class FusedModel(nn.Module):
             self.register_buffer("decay_R", 1 / torch.arange(1, RULES_READ + 1, dtype=torch.float32))
         if statistics_VS is not None:
             self.register_buffer("statistics_VS", torch.from_numpy(statistics_VS))
+        # What attention is mixed with works where attention does.
+        self.to(next(attention.parameters()).device)
 
     @property
     def config(self) -> ModelConfig:
@@ -121,8 +123,7 @@ class FusedModel(nn.Module):
             parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
         if self.reranker is not None:
             rules = RuleTable(self.items_VN.cpu().numpy(), self.weights_VN.cpu().numpy())
-            mixture = FusedModel(self.attention, rules, self.share, returns=self.returns)
-            parts["without_reranker"] = mixture.to(self.items_VN.device)
+            parts["without_reranker"] = FusedModel(self.attention, rules, self.share, returns=self.returns)
         return parts
 
     @property

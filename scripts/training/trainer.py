@@ -21,7 +21,7 @@ from scripts.training.distributed import ALONE, Processes
 from scripts.training.fitting import Fitted, fit_fusion, inner_hold_out, refit_fusion
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import Cases, Interactions, PreparedData
-from scripts.training.learner import Learner
+from scripts.training.learner import Learner, training_device
 from scripts.training.long_tail import Trade, choose_discount
 from scripts.training.model import SequenceModel
 from scripts.training.run_folder import (
@@ -108,7 +108,7 @@ def train(
     outcome = _members(data, interactions, members, run, BEST_FILE, measure, observer, start_tracker, processes)
     if not processes.is_first:
         return outcome
-    attention = read_attention(run, BEST_FILE, config, data.num_items)
+    attention = read_attention(run, BEST_FILE, config, data.num_items).to(training_device(config.device))
     some_cases = validation_cases(data, min(config.validation_cases, FUSION_CASES), config.seed)
     model = FusedModel(attention, None, 0.0)
     if config.followers:

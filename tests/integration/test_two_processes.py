@@ -39,8 +39,8 @@ def trained(data: Path, run: Path, *settings: str, num_processes: int = 1, optio
 @pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
 def test_two_processes_end_with_the_weights_of_one(loss: str, data: Path, tmp_path: Path) -> None:
     """Without dropout nothing is left to chance: the sum of the parts' gradients is that of the whole batch, up to the
-    order of additions. The bias of the keys, which moves nothing but by rounding, ends 3e-4 apart; gradients that are
-    not summed, 1e-2."""
+    order of additions; gradients that are not summed end 1e-2 apart. The bias of the keys adds the same to all scores
+    of a softmax: its gradient is rounding alone, and where that leads is not compared."""
     settings = (f"loss={loss}", "dropout=0.0")
     trained(data, tmp_path / "one", *settings)
     printed = trained(data, tmp_path / "two", *settings, num_processes=2, options=("--refit",))
@@ -49,7 +49,8 @@ def test_two_processes_end_with_the_weights_of_one(loss: str, data: Path, tmp_pa
     one, two = (torch.load(tmp_path / name / CHECKPOINT_FILE, weights_only=True) for name in ("one", "two"))
     assert one["num_steps"] == two["num_steps"] > 10
     for name, value in one["model"].items():
-        torch.testing.assert_close(two["model"][name], value, atol=1e-3, rtol=0)
+        first = len(value) // 2 if name.endswith("key_value.bias") else 0
+        torch.testing.assert_close(two["model"][name][first:], value[first:], atol=1e-3, rtol=0)
     of_one, of_two = read_history(tmp_path / "one"), read_history(tmp_path / "two")
     assert [record["loss"] for record in of_two] == pytest.approx([record["loss"] for record in of_one], rel=1e-4)
     assert len(read_history(tmp_path / "two" / REFIT_FOLDER)) >= 1
