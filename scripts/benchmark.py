@@ -21,10 +21,12 @@ SUBJECTS = {
     "live-rules": "live_rules",
     "live-rules-cost": "live_rules_cost",
     "training-speed": "training_speed",
+    "peer-accuracy": "peer_accuracy",
     "training-cost": "training_cost",
     "store": "store",
     "backfill": "backfill",
     "filters": "filters",
+    "devices": "devices",
     "serving": "serving.command",
 }
 """Subject → module in `scripts.benchmarks`, whose `register` adds its options and what it runs."""
