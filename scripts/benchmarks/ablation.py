@@ -23,9 +23,10 @@ from scripts.benchmarks.experiments import (
     kept_training,
     leave_one_out,
     measure_training,
+    trained_on,
 )
 from scripts.benchmarks.noise import with_noise
-from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.benchmarks.pages import markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, ndcg
@@ -274,7 +275,8 @@ def _main(options: argparse.Namespace) -> None:
             table = ablation_table(results, data.name)
             head = "\n".join(f"    {command}" for command in commands(results, words))
             changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
-            section = f"## {data.name}{changed}\n\n{head}\n\n{machine()}. {READING}\n\n{table}"
+            where = trained_on(run for result in results for run in result.runs)
+            section = f"## {data.name}{changed}\n\n{head}\n\n{where}. {READING}\n\n{table}"
             write_section(options.page, f"{options.rows_file.stem} on {data.name}{settings}", section)
         print(table, end="\n\n")
     print(options.page)

@@ -18,8 +18,9 @@ from scripts.benchmarks.experiments import (
     leave_one_out,
     measure_baselines,
     measure_seeds,
+    trained_on,
 )
-from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.benchmarks.pages import markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import TrainingConfig, parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, hit_rate, ndcg
@@ -149,9 +150,9 @@ def section(found: SetAccuracy, command: str) -> str:
     parts = [
         f"## {found.name}: leave-one-out",
         f"    {command}",
-        f"{machine()}. Intervals are 95 % paired bootstraps over cases of the seeds' mean; ± is the standard deviation "
-        "over seeds. Head, middle and tail: targets among the items that hold the first half, the next three tenths "
-        "and the rest of the training events.",
+        f"{trained_on(found.runs)}. Intervals are 95 % paired bootstraps over cases of the seeds' mean; ± is the "
+        "standard deviation over seeds. Head, middle and tail: targets among the items that hold the first half, the "
+        "next three tenths and the rest of the training events.",
         set_table(found),
         published_table(found),
         recipe_table(found),

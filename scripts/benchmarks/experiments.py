@@ -12,7 +12,7 @@ digits, so nothing old is taken for new; code that changed has not: delete OUTPU
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.benchmarks.pages import machine
 from scripts.training.baselines import fit_baselines
 from scripts.training.cleaning import CleaningRules, Columns
 from scripts.training.config import TrainingConfig
 from scripts.training.datasets import DATASETS, Source, fetch, read_items, read_table
 from scripts.training.evaluation import Scorer
 from scripts.training.interactions import PREPARED_FILE, Cases, DataError, Interactions, PreparedData
+from scripts.training.learner import training_device
 from scripts.training.preparation import PreparationConfig, prepare
 from scripts.training.run_folder import (
     CHECKPOINT_FILE,
@@ -66,11 +68,12 @@ class Evaluated:
 @dataclass(frozen=True, eq=False)
 class Measured:
     """A training and what it reached on each set of cases. `num_epochs` and `seconds` are of the epochs of all members,
-    validation left out."""
+    validation left out; `machine` is where it was trained."""
 
     evaluated: dict[str, Evaluated]
     num_epochs: int
     seconds: float
+    machine: str
 
 
 def leave_one_out(name: str) -> PreparationConfig:
@@ -140,12 +143,15 @@ def measure_training(
         return kept
     taught = learn_from or data
     run = train_once(taught, config, output, label=label, progress=progress)
-    scorer = load_run(run).scorer
-    evaluated = {name: _evaluated(scorer, data, each) for name, each in cases.items()}
+    trained = load_run(run)
+    trained.model.to(training_device(config.device))
+    evaluated = {name: evaluated_by(trained.scorer, data, each) for name, each in cases.items()}
     folders = [member_folder(run, member) for member in range(1, config.members + 1)]
     epochs = [record for folder in folders for record in read_history(folder)]
-    found = Measured(evaluated, len(epochs), sum(record["seconds"] for record in epochs))
-    _write(run, evaluated, {"num_epochs": found.num_epochs, "seconds": found.seconds})
+    found = Measured(evaluated, len(epochs), sum(record["seconds"] for record in epochs), machine())
+    write_evaluated(
+        run, evaluated, {"num_epochs": found.num_epochs, "seconds": found.seconds, "machine": found.machine}
+    )
     # Three quarters of the folder's size, and nothing goes on from here.
     for folder in folders:
         (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -187,11 +193,11 @@ def kept_training(
         found = read_run_config(run).training
         if found != config:
             raise RunError(f"{run} was trained as {found}, not as {config}; delete it to train it again")
-    kept = _read(run, cases)
+    kept = read_evaluated(run, cases)
     if kept is None:
         return None
     facts = json.loads((run / MEASURED_FILE).read_bytes())
-    return Measured(kept, facts["num_epochs"], facts["seconds"])
+    return Measured(kept, facts["num_epochs"], facts["seconds"], facts["machine"])
 
 
 def measure_seeds(
@@ -217,6 +223,11 @@ def measure_seeds(
     ]
 
 
+def trained_on(runs: Iterable[Measured]) -> str:
+    """The machines, for a page: a table may be of trainings from several."""
+    return " and ".join(dict.fromkeys(run.machine for run in runs))
+
+
 def measure_baselines(
     data: PreparedData, output: Path, *, cases: Mapping[str, Cases]
 ) -> dict[str, dict[str, Evaluated]]:
@@ -228,11 +239,11 @@ def measure_baselines(
     if not data.exclude_seen:
         names.insert(1, "personal_popularity")
     for name in names:
-        kept = _read(folder / name, cases)
+        kept = read_evaluated(folder / name, cases)
         if kept is None:
             scorers = scorers or fit_baselines(data.train, data.num_items, exclude_seen=data.exclude_seen)
-            kept = {part: _evaluated(scorers[name], data, each) for part, each in cases.items()}
-            _write(folder / name, kept, {})
+            kept = {part: evaluated_by(scorers[name], data, each) for part, each in cases.items()}
+            write_evaluated(folder / name, kept, {})
         found[name] = kept
     return found
 
@@ -252,13 +263,13 @@ def _digits(config: TrainingConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _evaluated(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:
+def evaluated_by(scorer: Scorer, data: PreparedData, cases: Cases) -> Evaluated:
     result = evaluate_at_10(scorer, data, cases)
     by_popularity = {group.name: group.metrics.get("ndcg@10", 0.0) for group in result.by_popularity}
     return Evaluated(result.metrics, by_popularity, result.ranks)
 
 
-def _read(folder: Path, cases: Mapping[str, Cases]) -> dict[str, Evaluated] | None:
+def read_evaluated(folder: Path, cases: Mapping[str, Cases]) -> dict[str, Evaluated] | None:
     """None where something is missing."""
     if not (folder / MEASURED_FILE).is_file():
         return None
@@ -271,7 +282,7 @@ def _read(folder: Path, cases: Mapping[str, Cases]) -> dict[str, Evaluated] | No
     }
 
 
-def _write(folder: Path, evaluated: Mapping[str, Evaluated], facts: Mapping[str, Any]) -> None:
+def write_evaluated(folder: Path, evaluated: Mapping[str, Evaluated], facts: Mapping[str, Any]) -> None:
     """measured.json comes last: where it is, the rest is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, each in evaluated.items():

@@ -24,8 +24,9 @@ from scripts.benchmarks.experiments import (
     benchmark_data,
     measure_baselines,
     measure_seeds,
+    trained_on,
 )
-from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
+from scripts.benchmarks.pages import markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import parse_assignments
 from scripts.training.evaluation import Interval, bootstrap_interval, repeat_groups
@@ -177,6 +178,6 @@ def _main(options: argparse.Namespace) -> None:
         found = f"{temporal_table(results)}\n\n{verdicts(results)}\n- {epochs} epochs"
         print(found, end="\n\n")
         command = f"python -m scripts.benchmark temporal --data-folder DATA --sets {name} --seeds {options.seeds}"
-        head = f"## {name}: global-temporal split\n\n    {command}{settings}\n\n{machine()}. {READING}"
+        head = f"## {name}: global-temporal split\n\n    {command}{settings}\n\n{trained_on(runs)}. {READING}"
         write_section(options.page, f"temporal split of {name}", f"{head}\n\n{found}")
     print(options.page)

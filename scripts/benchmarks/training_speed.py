@@ -26,7 +26,7 @@ from scripts.benchmarks.accuracy import add_experiment_arguments
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.experiments import benchmark_data, leave_one_out
 from scripts.benchmarks.pages import machine, markdown_table, share, write_section
-from scripts.benchmarks.processes import measured
+from scripts.benchmarks.processes import ProcessCost, measured
 from scripts.training.config import TrainingConfig, config_toml, parse_assignments
 from scripts.training.interactions import Cases, PreparedData
 from scripts.training.recipe import choose_recipe, count
@@ -78,20 +78,18 @@ class Course:
 class VectorScorer:
     """`evaluation.Scorer` of exported vectors: the inner product of a history's state with each item.
 
-    states: float32 (cases, D), in the order of `histories`; item_vectors: float32 (V, D); what is not known to the
-    model, bool (V,), scores −inf.
+    row_of: see `case_rows`; states: float32 (cases, D), row by row; item_vectors: float32 (V, D); what is not known to
+    the model, bool (V,), scores −inf.
     """
 
     def __init__(
         self,
-        histories: Cases,
+        row_of: Mapping[tuple[int, ...], int],
         states: NDArray[np.float32],
         item_vectors: NDArray[np.float32],
         is_known: NDArray[np.bool_],
     ) -> None:
-        sequences = (tuple(histories.histories.item_sequence(case).items) for case in range(len(histories)))
-        # A state follows from the items alone, so equal histories may share one.
-        self._row_of = {items: row for row, items in enumerate(sequences)}
+        self._row_of = row_of
         self._states = states
         self._item_vectors = item_vectors
         self._is_known = is_known
@@ -135,46 +133,96 @@ def measure_peer(
     Raises:
         ProcessFailed: the training ended with an error, which it has shown.
     """
-    folder.mkdir(parents=True)
     cases = data.cases("validation")
-    model = {
-        "n_factors": config.dim,
-        "n_blocks": config.num_blocks,
-        "n_heads": config.num_heads,
-        "session_max_len": config.max_length,
-        "dropout_rate": config.dropout,
-        "loss": PEER_LOSSES[config.loss],
-        "n_negatives": config.num_negatives,
-        "gbce_t": config.calibration,
-        **changes,
-    }
-    settings = {
-        "num_items": data.num_items,
-        "seed": config.seed,
-        "max_epochs": max_epochs,
-        "max_seconds": max_seconds,
-        "model": model,
-    }
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2))
-    np.savez(
-        folder / "data.npz",
-        items=data.train.items,
-        offsets=data.train.offsets,
-        case_items=cases.histories.items,
-        case_offsets=cases.histories.offsets,
+    model = {"loss": PEER_LOSSES[config.loss], "n_negatives": config.num_negatives, "gbce_t": config.calibration}
+    cost, records = train_peer(
+        data,
+        [cases],
+        folder,
+        python=python,
+        seed=config.seed,
+        model={**peer_shape(config), **model, **changes},
+        max_epochs=max_epochs,
+        max_seconds=max_seconds,
     )
-    cost = measured([str(python), str(PEER_SCRIPT), str(folder)], ENVIRONMENT)
-    records = [json.loads(line) for line in (folder / "seconds.jsonl").read_text().splitlines()]
-    ndcg = tuple(_ndcg(data, cases, folder / f"epoch-{record['epoch']}.npz") for record in records)
+    row_of = case_rows([cases])
+    ndcg = tuple(_ndcg(data, cases, epoch_scorer(folder, record["epoch"], row_of)) for record in records)
     # RecTools cuts a history to its newest events instead of reading it in several windows.
     steps = int(np.clip(data.train.lengths - 1, 0, config.max_length).sum())
     return Course(steps, tuple(record["seconds"] for record in records), ndcg, cost.cpu_seconds, cost.peak_bytes)
 
 
-def _ndcg(data: PreparedData, cases: Cases, vectors: Path) -> float:
-    with np.load(vectors) as arrays:
-        scorer = VectorScorer(cases, arrays["states"], arrays["item_vectors"], arrays["is_known"])
+def _ndcg(data: PreparedData, cases: Cases, scorer: VectorScorer) -> float:
     return metrics_at_10(scorer, data, cases)[WATCHED_METRIC]
+
+
+def peer_shape(config: TrainingConfig) -> dict[str, Any]:
+    """Arguments of RecTools' SASRecModel that make it as wide, long and deep as ours."""
+    return {
+        "n_factors": config.dim,
+        "n_blocks": config.num_blocks,
+        "n_heads": config.num_heads,
+        "session_max_len": config.max_length,
+        "dropout_rate": config.dropout,
+    }
+
+
+def train_peer(
+    data: PreparedData,
+    cases: Sequence[Cases],
+    folder: Path,
+    *,
+    python: Path,
+    seed: int,
+    model: Mapping[str, Any],
+    max_epochs: int,
+    max_seconds: float,
+    layers: str = "sasrec",
+    accelerator: str = "cpu",
+) -> tuple[ProcessCost, list[dict[str, Any]]]:
+    """Train RecTools in a process of its own, on `data.train`, in a folder that is made here; what it cost, and each
+    epoch with its seconds. `epoch_scorer` then scores the histories of `cases`.
+
+    `model` are arguments of RecTools' SASRecModel, `layers` is a key of `LAYERS` in the peer's script, `accelerator`
+    what PyTorch Lightning calls a device. An epoch in which `max_seconds` of training are over is the last.
+
+    Raises:
+        ProcessFailed: the training ended with an error, which it has shown.
+    """
+    folder.mkdir(parents=True)
+    settings = {
+        "num_items": data.num_items,
+        "seed": seed,
+        "max_epochs": max_epochs,
+        "max_seconds": max_seconds,
+        "layers": layers,
+        "accelerator": accelerator,
+        "model": dict(model),
+    }
+    (folder / "settings.json").write_text(json.dumps(settings, indent=2))
+    lengths = np.concatenate([each.histories.lengths for each in cases])
+    np.savez(
+        folder / "data.npz",
+        items=data.train.items,
+        offsets=data.train.offsets,
+        case_items=np.concatenate([each.histories.items for each in cases]),
+        case_offsets=np.concatenate([[0], np.cumsum(lengths)]),
+    )
+    cost = measured([str(python), str(PEER_SCRIPT), str(folder)], ENVIRONMENT)
+    return cost, [json.loads(line) for line in (folder / "seconds.jsonl").read_text().splitlines()]
+
+
+def case_rows(cases: Sequence[Cases]) -> dict[tuple[int, ...], int]:
+    """A history's items → the row of its state, where the histories of all cases stand one after another. A state
+    follows from the items alone, so equal histories may share one."""
+    sequences = (tuple(part.histories.item_sequence(case).items) for part in cases for case in range(len(part)))
+    return {items: row for row, items in enumerate(sequences)}
+
+
+def epoch_scorer(folder: Path, epoch: int, row_of: Mapping[tuple[int, ...], int]) -> VectorScorer:
+    """What the peer's weights after an epoch score; the rows are of the cases that it was trained with."""
+    with np.load(folder / f"epoch-{epoch}.npz") as arrays:
+        return VectorScorer(row_of, arrays["states"], arrays["item_vectors"], arrays["is_known"])
 
 
 def speed_table(name: str, segue: Course, peer: Course, peer_name: str) -> str:
@@ -214,7 +262,8 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(run=_main)
 
 
-def _peer_name(python: Path) -> str:
+def peer_version(python: Path) -> str:
+    """Raises BenchmarkError: no RecTools there."""
     asks = "from importlib.metadata import version; print(version('rectools'))"
     try:
         done = subprocess.run([str(python), "-c", asks], capture_output=True, text=True, check=True)
@@ -222,11 +271,11 @@ def _peer_name(python: Path) -> str:
         raise BenchmarkError(
             f"{python} knows no RecTools; python -m venv FOLDER, FOLDER/bin/pip install 'rectools[torch]==0.19.0'"
         ) from error
-    return f"RecTools {done.stdout.strip()} SASRec"
+    return f"RecTools {done.stdout.strip()}"
 
 
 def _main(options: argparse.Namespace) -> None:
-    peer_name = _peer_name(options.peer_python)
+    peer_name = f"{peer_version(options.peer_python)} SASRec"
     changes = parse_assignments(options.set)
     words = [f" --set {assignment}" for assignment in options.set]
     words += [f" --peer-set {assignment}" for assignment in options.peer_set]

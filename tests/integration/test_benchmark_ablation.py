@@ -95,7 +95,7 @@ def measured(*ranks: int) -> Measured:
     ndcg = float(np.mean(np.where(array <= 10, 1 / np.log2(array + 1), 0)))
     metrics = {"hit_rate@10": 0.5, "ndcg@10": ndcg, "coverage@10": 0.5}
     evaluated = Evaluated(metrics, dict.fromkeys(POPULARITY_SHARES, 0.25), array)
-    return Measured({"validation": evaluated, "test": evaluated}, 2, 3.0)
+    return Measured({"validation": evaluated, "test": evaluated}, 2, 3.0, "a machine")
 
 
 def test_a_row_is_compared_over_the_seeds_that_both_have() -> None:

@@ -10,7 +10,7 @@ import pytest
 from app.ranking.ranker import ItemSequence
 from scripts.benchmark import main
 from scripts.benchmarks import training_speed
-from scripts.benchmarks.training_speed import Course, VectorScorer, measure_peer, measure_segue, speed_table
+from scripts.benchmarks.training_speed import Course, VectorScorer, case_rows, measure_peer, measure_segue, speed_table
 from scripts.training.config import TrainingConfig, parse_assignments
 from scripts.training.interactions import PreparedData
 from scripts.training.synthetic import markov_sequences, write_sequences
@@ -74,7 +74,7 @@ def test_unknown_items_score_nothing(walk: PreparedData) -> None:
     cases = walk.cases("validation")
     states = np.arange(len(cases), dtype=np.float32)[:, None]
     item_vectors = np.arange(31, dtype=np.float32)[:, None]
-    scorer = VectorScorer(cases, states, item_vectors, np.arange(31) != 5)
+    scorer = VectorScorer(case_rows([cases]), states, item_vectors, np.arange(31) != 5)
     history: ItemSequence = cases.histories.item_sequence(7)
     scores = scorer([history, cases.histories.item_sequence(2)])
     assert scores[:, 4].tolist() == [7 * 4, 2 * 4]

@@ -22,8 +22,11 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.ligr import LiGRLayers
+from rectools.models.nn.transformers.sasrec import SASRecTransformerLayers
 
 CASES_PER_BATCH = 512
+LAYERS = {"sasrec": SASRecTransformerLayers, "ligr": LiGRLayers}
 
 
 class Export(Callback):  # type: ignore[misc]  # RecTools is not installed where types are checked
@@ -59,6 +62,7 @@ class Export(Callback):  # type: ignore[misc]  # RecTools is not installed where
         inner_of[known] = self.preparator.item_id_map.convert_to_internal(known)
         length = self.preparator.session_max_len
         states = []
+        device = next(model.parameters()).device
         with torch.inference_mode():
             inner_vectors = model.item_model.get_all_embeddings()
             for start in range(0, len(self._histories), CASES_PER_BATCH):
@@ -67,10 +71,11 @@ class Export(Callback):  # type: ignore[misc]  # RecTools is not installed where
                 for row, history in zip(x, histories, strict=True):
                     newest = history[history > 0][-length:]  # items of no training event are unknown to the model
                     row[length - len(newest) :] = newest
-                states.append(model.encode_sessions({"x": torch.from_numpy(x)}, inner_vectors)[:, -1, :].numpy())
+                sessions = {"x": torch.from_numpy(x).to(device)}
+                states.append(model.encode_sessions(sessions, inner_vectors)[:, -1, :].float().cpu().numpy())
         return {
             "states": np.concatenate(states),
-            "item_vectors": inner_vectors.numpy()[inner_of],
+            "item_vectors": inner_vectors.float().cpu().numpy()[inner_of],
             "is_known": inner_of > 0,
         }
 
@@ -94,7 +99,7 @@ def main(folder: Path) -> None:
     def trainer() -> Trainer:
         return Trainer(
             max_epochs=settings["max_epochs"],
-            accelerator="cpu",
+            accelerator=settings["accelerator"],
             devices=1,
             logger=False,
             enable_checkpointing=False,
@@ -104,7 +109,8 @@ def main(folder: Path) -> None:
         )
 
     seed_everything(settings["seed"])
-    model = SASRecModel(**settings["model"], get_trainer_func=trainer)
+    layers = LAYERS[settings["layers"]]
+    model = SASRecModel(**settings["model"], transformer_layers_type=layers, get_trainer_func=trainer)
     export.preparator = model.data_preparator
     model.fit(Dataset.construct(events))
 
