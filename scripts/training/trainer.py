@@ -118,7 +118,7 @@ def train(
         outcome = replace(outcome, fitted=fitted)
     write_fusion(run, model)
     if config.tail_budget > 0:
-        trades = choose_discount(ModelScorer(model), data, some_cases, config.tail_budget)
+        trades = choose_discount(ModelScorer(model), data, cases, config.tail_budget)
         write_trades(run, trades)
         outcome = replace(outcome, trades=trades)
     return outcome
