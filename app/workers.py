@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -96,7 +97,12 @@ def serve(listener: socket.socket, log_level: str) -> None:
         )
     )
     is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    server.run(sockets=[listener if is_listening else _own_listener(listener)])
+    try:
+        server.run(sockets=[listener if is_listening else _own_listener(listener)])
+    except Exception:
+        if server.started:
+            raise
+        traceback.print_exc()  # it could not even be imported, and no log is set up yet
     if not server.started:
         sys.exit(STARTUP_FAILED)
 

@@ -390,6 +390,14 @@ def test_missing_device_is_refused_with_those_available(tmp_path: Path) -> None:
     assert "CPUExecutionProvider" in service.log
 
 
+def test_application_that_cannot_be_imported_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "fastapi.py").write_text("raise ImportError('half an installation')")
+    service = launch(tmp_path, environment={"PYTHONPATH": str(tmp_path)})
+    assert service.wait() == 1
+    assert "half an installation" in service.log
+    assert service.log.count("Traceback") == 1, "no worker is started again"
+
+
 def test_taken_port_is_named(tmp_path: Path, client: Client) -> None:
     service = launch(tmp_path, port=client.base_url.port)
     assert service.wait() == 1
