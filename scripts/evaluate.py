@@ -9,16 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
-import torch
 from tqdm import tqdm
 
 from app.ranking.rerank import popularity_discount
 from scripts.training.calibration import calibrate
 from scripts.training.comparison import HEADLINE_METRICS, MODEL, Comparison, compare
+from scripts.training.config import Device
 from scripts.training.evaluation import EvaluationResult
 from scripts.training.interactions import DataError
+from scripts.training.learner import training_device
 from scripts.training.plots import metric_label, scorer_label
 from scripts.training.report import TABLE_METRICS, report_html
 from scripts.training.run_folder import EVALUATION_FILE, REPORT_FILE, RunError, load_run, write_atomically
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--history-cap", type=int, default=DEFAULT_HISTORY_CAP, metavar="N",
                         help="events of a user that the service keeps (default %(default)s)")  # fmt: skip
     parser.add_argument("--exclude-seen", action=argparse.BooleanOptionalAction, help="default: what the data say")
-    parser.add_argument("--device", default="cpu", help="default %(default)s")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="default %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     if options.history_cap < 1:
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = ProgressBar(is_silent=options.quiet)
     try:
         run = load_run(options.run)
-        run.model.to(torch.device(options.device))
+        run.model.to(training_device(options.device))
         comparison = compare(
             run.scorer,
             run.data,

@@ -63,8 +63,9 @@ class ExactRanker:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = [PROVIDERS["cpu"]]
         if device == "cuda":
-            # TF32 would round scores to three digits: versions would fail the check of their reference cases.
-            providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": "0"}))
+            # TF32 would round scores to three digits: versions would fail the check of their reference cases. And cuDNN
+            # would try out every algorithm of a convolution for each new shape, which every length of a history is.
+            providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}))
         self._session = ort.InferenceSession(graph_file, options, providers=providers)
         if device == "cuda" and PROVIDERS["cuda"] not in self._session.get_providers():
             # onnxruntime falls back to the CPU with a log line when a CUDA library is missing.

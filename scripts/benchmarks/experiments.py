@@ -68,7 +68,7 @@ class Evaluated:
 @dataclass(frozen=True, eq=False)
 class Measured:
     """A training and what it reached on each set of cases. `num_epochs` and `seconds` are of the epochs of all members,
-    validation left out; `machine` is where it was trained."""
+    validation left out; `machine` is where the last of them was trained."""
 
     evaluated: dict[str, Evaluated]
     num_epochs: int
@@ -197,7 +197,7 @@ def kept_training(
     if kept is None:
         return None
     facts = json.loads((run / MEASURED_FILE).read_bytes())
-    return Measured(kept, facts["num_epochs"], facts["seconds"], facts["machine"])
+    return Measured(kept, facts["num_epochs"], facts["seconds"], facts.get("machine", "a machine that was not noted"))
 
 
 def measure_seeds(
@@ -232,7 +232,7 @@ def measure_baselines(
     data: PreparedData, output: Path, *, cases: Mapping[str, Cases]
 ) -> dict[str, dict[str, Evaluated]]:
     """Baseline → set of cases → what it reached; kept like trainings."""
-    folder = _set_folder(data, output) / "baselines"
+    folder = set_folder(data, output) / "baselines"
     found: dict[str, dict[str, Evaluated]] = {}
     scorers: dict[str, Scorer] = {}
     names = ["popularity", "markov", "item_knn", "sequential_rules"]
@@ -248,12 +248,12 @@ def measure_baselines(
     return found
 
 
-def _set_folder(data: PreparedData, output: Path) -> Path:
+def set_folder(data: PreparedData, output: Path) -> Path:
     return output / f"{data.name}-{data.fingerprint[:8]}"
 
 
 def _run(taught: PreparedData, config: TrainingConfig, output: Path) -> Path:
-    return _set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
+    return set_folder(taught, output) / f"{_digits(config)}-{config.seed}"
 
 
 def _digits(config: TrainingConfig) -> str:

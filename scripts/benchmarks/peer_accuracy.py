@@ -3,7 +3,7 @@
 Both have the width, length and depth that our recipe chooses for the set, and otherwise RecTools' defaults. The epoch
 that validation likes best is tested.
 
-    OUTPUT/peers/SET/VARIANT-SEED/   settings.json, seconds.jsonl, measured.json, ranks-CASES.npy
+    OUTPUT/SET-FINGERPRINT/peers/VARIANT-SEED/   settings.json, seconds.jsonl, measured.json, ranks-CASES.npy
 """
 
 import argparse
@@ -18,21 +18,30 @@ import numpy as np
 
 from scripts.benchmarks.accuracy import add_experiment_arguments
 from scripts.benchmarks.experiments import (
+    MEASURED_FILE,
     Evaluated,
     benchmark_data,
     evaluated_by,
     kept_training,
     leave_one_out,
     read_evaluated,
+    set_folder,
     write_evaluated,
 )
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
-from scripts.benchmarks.training_speed import case_rows, epoch_scorer, peer_shape, peer_version, train_peer
+from scripts.benchmarks.training_speed import (
+    SETTINGS_FILE,
+    case_rows,
+    epoch_scorer,
+    peer_shape,
+    peer_version,
+    train_peer,
+)
 from scripts.training.config import TrainingConfig
 from scripts.training.evaluation import Interval, bootstrap_interval, ndcg
-from scripts.training.interactions import PreparedData
+from scripts.training.interactions import Cases, PreparedData
 from scripts.training.recipe import choose_recipe, count
-from scripts.training.run_folder import WATCHED_METRIC
+from scripts.training.run_folder import WATCHED_METRIC, RunError
 from scripts.training.scorer import metrics_at_10
 from scripts.training.trainer import validation_cases
 
@@ -67,6 +76,7 @@ class PeerAccuracy:
     num_epochs: int
     epoch_seconds: float
     machine: str
+    accelerator: str
 
 
 def measure_variant(
@@ -83,40 +93,63 @@ def measure_variant(
 
     Raises:
         ProcessFailed: the training ended with an error, which it has shown.
+        RunError: what is kept had other epochs or another accelerator.
     """
-    cases = {"validation": data.cases("validation"), "test": data.cases("test")}
-    folder = output / "peers" / data.name / f"{variant}-{seed}"
-    kept = read_evaluated(folder, cases)
-    if kept is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        config = choose_recipe(count(data))[0]
-        parts = list(cases.values())
-        _, records = train_peer(
-            data,
-            parts,
-            folder,
-            python=python,
-            seed=seed,
-            model={**peer_shape(config), **VARIANTS[variant].model},
-            max_epochs=max_epochs,
-            max_seconds=float("inf"),
-            layers=VARIANTS[variant].layers,
-            accelerator=accelerator,
-        )
-        row_of = case_rows(parts)
-        epoch = _best_epoch(data, folder, row_of, config, [record["epoch"] for record in records])
-        scorer = epoch_scorer(folder, epoch, row_of)
-        kept = {name: evaluated_by(scorer, data, each) for name, each in cases.items()}
-        seconds = float(np.median([record["seconds"] for record in records]))
-        facts = {"epoch": epoch, "num_epochs": len(records), "epoch_seconds": seconds, "machine": machine()}
-        write_evaluated(folder, kept, facts)
-        for path in folder.glob("epoch-*.npz"):
-            path.unlink()
-    facts = json.loads((folder / "measured.json").read_bytes())
-    return PeerAccuracy(
-        VARIANTS[variant], kept, facts["epoch"], facts["num_epochs"], facts["epoch_seconds"], facts["machine"]
+    kept = kept_variant(data, variant, output, seed=seed)
+    if kept is not None:
+        if (kept.num_epochs, kept.accelerator) != (max_epochs, accelerator):
+            raise RunError(
+                f"{_folder(data, variant, output, seed)} holds {kept.num_epochs} epochs on {kept.accelerator}, "
+                f"not {max_epochs} on {accelerator}; delete it to train it again"
+            )
+        return kept
+    cases = _cases(data)
+    folder = _folder(data, variant, output, seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    config = choose_recipe(count(data))[0]
+    parts = list(cases.values())
+    _, records = train_peer(
+        data,
+        parts,
+        folder,
+        python=python,
+        seed=seed,
+        model={**peer_shape(config), **VARIANTS[variant].model},
+        max_epochs=max_epochs,
+        max_seconds=float("inf"),
+        layers=VARIANTS[variant].layers,
+        accelerator=accelerator,
     )
+    row_of = case_rows(parts)
+    epoch = _best_epoch(data, folder, row_of, config, [record["epoch"] for record in records])
+    scorer = epoch_scorer(folder, epoch, row_of)
+    evaluated = {name: evaluated_by(scorer, data, each) for name, each in cases.items()}
+    seconds = float(np.median([record["seconds"] for record in records]))
+    facts: dict[str, Any] = {"epoch": epoch, "num_epochs": len(records), "epoch_seconds": seconds, "machine": machine()}
+    write_evaluated(folder, evaluated, facts)
+    for path in folder.glob("epoch-*.npz"):
+        path.unlink()
+    return PeerAccuracy(VARIANTS[variant], evaluated, accelerator=accelerator, **facts)
+
+
+def kept_variant(data: PreparedData, variant: str, output: Path, *, seed: int) -> PeerAccuracy | None:
+    """What an earlier `measure_variant` kept, however many epochs it had."""
+    folder = _folder(data, variant, output, seed)
+    evaluated = read_evaluated(folder, _cases(data))
+    if evaluated is None:
+        return None
+    facts = json.loads((folder / MEASURED_FILE).read_bytes())
+    del facts["evaluated"]
+    accelerator = json.loads((folder / SETTINGS_FILE).read_bytes())["accelerator"]
+    return PeerAccuracy(VARIANTS[variant], evaluated, accelerator=accelerator, **facts)
+
+
+def _cases(data: PreparedData) -> dict[str, Cases]:
+    return {"validation": data.cases("validation"), "test": data.cases("test")}
+
+
+def _folder(data: PreparedData, variant: str, output: Path, seed: int) -> Path:
+    return set_folder(data, output) / "peers" / f"{variant}-{seed}"
 
 
 def _best_epoch(
@@ -139,24 +172,24 @@ def peer_table(data: PreparedData, found: Sequence[PeerAccuracy], ours: Evaluate
     rows = []
     for each in found:
         test = each.evaluated["test"]
-        lead = None if ours is None else _lead(ours, test)
-        rows.append(
-            [
-                each.variant.name,
-                share(each.evaluated["validation"].metrics["ndcg@10"]),
-                share(test.metrics["hit_rate@10"]),
-                share(test.metrics["ndcg@10"]),
-                "" if lead is None else f"{signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}]",
-                f"{each.epoch} of {each.num_epochs}",
-                f"{each.epoch_seconds:.1f}",
-            ]
-        )
+        last = ", the last" if each.epoch == each.num_epochs else ""
+        row = [
+            each.variant.name,
+            share(each.evaluated["validation"].metrics["ndcg@10"]),
+            share(test.metrics["hit_rate@10"]),
+            share(test.metrics["ndcg@10"]),
+            f"{each.epoch} of {each.num_epochs}{last}",
+            f"{each.epoch_seconds:.1f}",
+        ]
+        if ours is not None:
+            lead = _lead(ours, test)
+            row.append(f"{signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}]")
+        rows.append(row)
+    head = [data.name, "validation NDCG@10", "HR@10", "NDCG@10", "best epoch", "seconds an epoch"]
     if ours is not None:
-        metrics = ours.metrics
-        rows.append(
-            ["**Segue**, the first seed", "", share(metrics["hit_rate@10"]), share(metrics["ndcg@10"]), "", "", ""]
-        )
-    head = [data.name, "validation NDCG@10", "HR@10", "NDCG@10", "Segue ahead by", "best epoch", "seconds an epoch"]
+        head.append("NDCG@10 that Segue is ahead by")
+        metrics = [share(ours.metrics[name]) for name in ("hit_rate@10", "ndcg@10")]
+        rows.append(["**Segue**, the first seed", "", *metrics, "", "", ""])
     return markdown_table(head, rows)
 
 
@@ -180,7 +213,9 @@ def _main(options: argparse.Namespace) -> None:
     peer = peer_version(options.peer_python)
     for name in options.sets:
         data = benchmark_data(name, options.data_folder, options.output, leave_one_out(name))
-        found = [
+        config = choose_recipe(count(data))[0]
+        ours = kept_training(data, config, options.output, cases={"test": data.cases("test")})
+        for variant in options.variants:
             measure_variant(
                 data,
                 variant,
@@ -190,11 +225,10 @@ def _main(options: argparse.Namespace) -> None:
                 max_epochs=options.epochs,
                 accelerator=options.accelerator,
             )
-            for variant in options.variants
-        ]
-        config = choose_recipe(count(data))[0]
-        kept = kept_training(data, config, options.output, cases={"test": data.cases("test")})
-        table = peer_table(data, found, None if kept is None else kept.evaluated["test"])
+        # With those that an earlier call was asked for: one section is all there is of a set.
+        kept = [kept_variant(data, variant, options.output, seed=1) for variant in VARIANTS]
+        found = [each for each in kept if each is not None]
+        table = peer_table(data, found, None if ours is None else ours.evaluated["test"])
         command = (
             f"    python -m scripts.benchmark peer-accuracy --data-folder DATA --peer-python PYTHON --sets {name} "
             f"--variants {' '.join(options.variants)} --epochs {options.epochs} --accelerator {options.accelerator}"

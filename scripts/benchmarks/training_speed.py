@@ -37,6 +37,7 @@ PEER_SCRIPT = Path(__file__).parent / "peers" / "rectools_sasrec.py"
 PLAIN = {"temporal": "none", "attributes": "none", "followers": 0, "members": 1, "rerank": False}
 """What the peer has not, switched off."""
 PEER_LOSSES = {"cross_entropy": "softmax", "sampled_softmax": "sampled_softmax", "gbce": "gBCE", "bce": "BCE"}
+SETTINGS_FILE = "settings.json"
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """`scripts.train` sets it for itself; on shared cores it helps the peer as much."""
 
@@ -199,7 +200,7 @@ def train_peer(
         "accelerator": accelerator,
         "model": dict(model),
     }
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2))
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2))
     lengths = np.concatenate([each.histories.lengths for each in cases])
     np.savez(
         folder / "data.npz",

@@ -101,8 +101,10 @@ def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
     return torch.mm(left, right, out=out) if left.dtype == out.dtype else out.copy_(left @ right)
 
 
-def fast_precision() -> torch.dtype:
-    """bfloat16 where this processor multiplies it in hardware, float32 elsewhere."""
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it in hardware, float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     # torch.cpu.get_capabilities is younger than the oldest torch that we run with.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     has_hardware = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)

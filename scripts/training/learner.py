@@ -13,6 +13,7 @@ from scripts.training.attributes import shared_attributes
 from scripts.training.batches import Batch
 from scripts.training.config import Device, TrainingConfig
 from scripts.training.distributed import ALONE, Processes
+from scripts.training.full_softmax import fast_precision
 from scripts.training.interactions import Interactions, PreparedData
 from scripts.training.model import SequenceModel
 from scripts.training.objective import Objective
@@ -124,7 +125,8 @@ def _optimizer(model: SequenceModel, config: TrainingConfig) -> torch.optim.Adam
 
 
 def training_device(wanted: Device) -> torch.device:
-    """Where a model is trained, and what it is mixed with is chosen.
+    """Where a model is trained, and what it is mixed with is chosen. On a GPU torch's attention goes without cuDNN from
+    here on.
 
     Raises:
         RunError: no CUDA device where one is asked for.
@@ -142,4 +144,4 @@ def training_device(wanted: Device) -> torch.device:
 def _takes_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return device.type == "cuda" and fast_precision(device) == torch.bfloat16

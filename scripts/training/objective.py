@@ -31,12 +31,12 @@ class Objective:
     """The configured loss; called with a model and a batch it gives one number to descend."""
 
     def __init__(self, config: TrainingConfig, num_items: int, events: Tensor) -> None:
-        """`events`: see `NegativeSampler`."""
+        """`events`: see `NegativeSampler`; they lie where the model does."""
         self._config = config
         self._num_items = num_items
         self._negatives = NegativeSampler(config.negatives, config.num_negatives, num_items, events)
         self._precision = {
-            "auto": fast_precision(),
+            "auto": fast_precision(events.device),
             "float32": torch.float32,
             "bfloat16": torch.bfloat16,
         }[config.precision]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from scripts.benchmarks import training_speed
-from scripts.benchmarks.experiments import Evaluated
+from scripts.benchmarks.experiments import Evaluated, set_folder
 from scripts.benchmarks.peer_accuracy import VARIANTS, PeerAccuracy, measure_variant, peer_table
 from scripts.training.interactions import PreparedData
+from scripts.training.run_folder import RunError
 from scripts.training.synthetic import markov_sequences, write_sequences
 
 # Stands in for RecTools. Epoch 1 ranks every target last. Epoch 2 ranks those of validation first and those of test
@@ -49,22 +50,23 @@ def test_validation_chooses_the_epoch_that_is_tested(
     (tmp_path / "peer.py").write_text(PEER.format(targets=str(targets)))
     monkeypatch.setattr(training_speed, "PEER_SCRIPT", tmp_path / "peer.py")
 
-    def measured() -> PeerAccuracy:
-        return measure_variant(
-            walk, "esasrec", tmp_path / "out", python=Path(sys.executable), seed=1, max_epochs=3, accelerator="cpu"
-        )
+    def measured(max_epochs: int = 3) -> PeerAccuracy:
+        python, output = Path(sys.executable), tmp_path / "out"
+        return measure_variant(walk, "esasrec", output, python=python, seed=1, max_epochs=max_epochs, accelerator="cpu")
 
     found = measured()
     assert (found.epoch, found.num_epochs, found.epoch_seconds) == (2, 3, 20.0)
     assert found.evaluated["validation"].metrics["ndcg@10"] == 1
     assert found.evaluated["test"].metrics["ndcg@10"] == 0
-    folder = tmp_path / "out" / "peers" / "walk" / "esasrec-1"
+    folder = set_folder(walk, tmp_path / "out") / "peers" / "esasrec-1"
     settings = json.loads((folder / "settings.json").read_text())
     assert (settings["layers"], settings["accelerator"]) == ("ligr", "cpu")
     assert (settings["model"]["loss"], settings["model"]["n_negatives"]) == ("sampled_softmax", 256)
     (tmp_path / "peer.py").write_text("raise SystemExit(1)")
     assert measured().epoch == 2, "what is kept is not trained again"
     assert not list(folder.glob("epoch-*.npz"))
+    with pytest.raises(RunError, match="holds 3 epochs on cpu, not 60 on cpu; delete it"):
+        measured(max_epochs=60)
 
 
 def test_the_lead_is_paired_by_case(walk: PreparedData) -> None:
@@ -76,8 +78,7 @@ def test_the_lead_is_paired_by_case(walk: PreparedData) -> None:
         return Evaluated(metrics, {}, np.array(ranks))
 
     theirs = evaluated(1, 3, 50, 50)
-    variant = PeerAccuracy(VARIANTS["sasrec"], {"validation": theirs, "test": theirs}, 2, 3, 1.5, "a machine")
+    variant = PeerAccuracy(VARIANTS["sasrec"], {"validation": theirs, "test": theirs}, 2, 3, 1.5, "a machine", "cpu")
     table = peer_table(walk, [variant], evaluated(1, 1, 1, 50))
-    assert "| SASRec, full cross-entropy | .5000 | .7500 | .5000 | +.3750 [" in table
-    assert "| 2 of 3 | 1.5 |" in table
+    assert "| SASRec, full cross-entropy | .5000 | .7500 | .5000 | 2 of 3 | 1.5 | +.3750 [" in table
     assert "**Segue**" not in peer_table(walk, [variant], None)

@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from scripts.training import temporal
 from scripts.training.temporal import CausalConvolution
 
 
+@pytest.mark.parametrize("way", ["convolved_lines", "summed_windows"], ids=["processor", "gpu"])
 @pytest.mark.parametrize("kernel_sizes", [(1,), (3,), (2, 5)])
-def test_each_dimension_is_filtered_over_the_steps_before_it_at_every_scale(kernel_sizes: tuple[int, ...]) -> None:
+def test_each_dimension_is_filtered_over_the_steps_before_it_at_every_scale(
+    kernel_sizes: tuple[int, ...], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporal, "convolved_lines", getattr(temporal, way))
     torch.manual_seed(0)
     module = CausalConvolution(4, kernel_sizes, dropout=0.0)
     x = torch.randn(2, 6, 4)

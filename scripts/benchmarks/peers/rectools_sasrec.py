@@ -45,6 +45,8 @@ class Export(Callback):  # type: ignore[misc]  # RecTools is not installed where
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - self._start
         self._spent += seconds
         epoch = trainer.current_epoch + 1
