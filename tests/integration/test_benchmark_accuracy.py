@@ -99,8 +99,8 @@ def test_published_figures_stand_beside_ours_with_what_is_not_quite_the_same_fil
 def test_each_table_of_the_page_stands_in_the_section_that_its_command_writes() -> None:
     page = PAGE.read_text()
     section = re.compile(
-        r"<!-- (accuracy on|temporal split of) (\S+): written by .*?-->\n(.*?)<!-- end of \1 \2 -->", re.S
+        r"<!-- (accuracy on|temporal split of|peers on) (\S+): written by .*?-->\n(.*?)<!-- end of \1 \2 -->", re.S
     )
     found = [(name, text) for _, name, text in section.findall(page)]
-    assert [re.findall(r"scripts\.benchmark .* --sets (.+?) --s", text) for _, text in found] == [[n] for n, _ in found]
+    assert [re.findall(r"scripts\.benchmark .* --sets (.+?) --", text) for _, text in found] == [[n] for n, _ in found]
     assert len(found) == page.count("scripts.benchmark ") > 0
