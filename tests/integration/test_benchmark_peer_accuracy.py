@@ -46,7 +46,7 @@ def test_validation_chooses_the_epoch_that_is_tested(
     tmp_path: Path, walk: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = tmp_path / "targets.npy"
-    np.save(targets, np.concatenate([walk.cases(part).targets for part in ("validation", "test")]))  # type: ignore[arg-type]
+    np.save(targets, np.concatenate([walk.cases("validation").targets, walk.cases("test").targets]))
     (tmp_path / "peer.py").write_text(PEER.format(targets=str(targets)))
     monkeypatch.setattr(training_speed, "PEER_SCRIPT", tmp_path / "peer.py")
 
