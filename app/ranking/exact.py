@@ -16,8 +16,8 @@ from app.errors import DeviceUnavailable
 from app.ranking.ranker import ItemSequence, Ranking
 
 _ONE = np.ones(1, dtype=np.int64)
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Device = Literal["cpu", "cuda"]
+PROVIDERS: Mapping[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def require_device(device: Device) -> None:

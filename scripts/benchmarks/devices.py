@@ -26,7 +26,7 @@ SLOWEST_S = 1.0
 
 def devices() -> list[Device]:
     available = ort.get_available_providers()
-    return [device for device, provider in PROVIDERS.items() if provider in available]  # type: ignore[misc]  # its keys are devices
+    return [device for device, provider in PROVIDERS.items() if provider in available]
 
 
 def ranking_rows(num_items: int, chosen: Sequence[Device], *, rounds: int) -> list[list[str]]:

@@ -147,14 +147,11 @@ def measure_peer(
         max_seconds=max_seconds,
     )
     row_of = case_rows([cases])
-    ndcg = tuple(_ndcg(data, cases, epoch_scorer(folder, record["epoch"], row_of)) for record in records)
+    scorers = (epoch_scorer(folder, record["epoch"], row_of) for record in records)
+    ndcg = tuple(metrics_at_10(scorer, data, cases)[WATCHED_METRIC] for scorer in scorers)
     # RecTools cuts a history to its newest events instead of reading it in several windows.
     steps = int(np.clip(data.train.lengths - 1, 0, config.max_length).sum())
     return Course(steps, tuple(record["seconds"] for record in records), ndcg, cost.cpu_seconds, cost.peak_bytes)
-
-
-def _ndcg(data: PreparedData, cases: Cases, scorer: VectorScorer) -> float:
-    return metrics_at_10(scorer, data, cases)[WATCHED_METRIC]
 
 
 def peer_shape(config: TrainingConfig) -> dict[str, Any]:
