@@ -6,11 +6,13 @@ study.db          Optuna's study: every trial, its values and its epochs
 trials/0000 …     run folders; only the best trial keeps its weights
 config.toml       the best experiment so far, as `train --config` takes it
 
-Trial 0 is the automatic recipe itself. The others are drawn by a tree-structured Parzen estimator, and one whose
-validation lags behind the median of earlier trials at the same epoch ends there.
+Trial 0 is the automatic recipe itself. Every other one takes the best so far and draws a few of its values anew, by a
+tree-structured Parzen estimator: around a recipe that is good already, trials that change everything at once only lose.
+One whose validation lags behind the median of earlier trials at the same epoch ends there.
 """
 
 import json
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -39,6 +41,8 @@ STUDY_FILE = "study.db"
 TRIALS_FOLDER = "trials"
 TUNED_CONFIG_FILE = "config.toml"
 STUDY_NAME = "tuning"
+VALUES_PER_TRIAL = 3
+"""So many values of the best trial so far are drawn anew."""
 RANDOM_TRIALS = 6
 TRIALS_BEFORE_PRUNING = 4
 EPOCHS_BEFORE_PRUNING = 3
@@ -186,7 +190,19 @@ def _next_trial(study: optuna.Study, space: dict[str, BaseDistribution]) -> optu
         if cut_off.params.keys() == space.keys():
             return optuna.Trial(study, cut_off._trial_id)  # the one way to take a trial up again as it is
         study.tell(cut_off.number, state=TrialState.FAIL)  # killed while its values were drawn
+    if study.get_trials(states=(TrialState.COMPLETE,)):
+        study.enqueue_trial(_kept_values(study.best_params, number=len(study.trials)))
     return study.ask(space)
+
+
+def _kept_values(best: Mapping[str, Any], *, number: int) -> dict[str, Any]:
+    """What a trial takes over from the best one; which values it draws anew is decided by its number."""
+    # Negatives are of no use to a loss over all items, and new to one that is drawn.
+    names = sorted(best.keys() - ({"num_negatives"} if best["loss"] == "cross_entropy" else set()))
+    drawn = set(random.Random(number).sample(names, VALUES_PER_TRIAL))
+    if "loss" in drawn:
+        drawn.add("num_negatives")
+    return {name: value for name, value in best.items() if name not in drawn}
 
 
 def _run_trial(

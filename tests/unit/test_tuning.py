@@ -1,5 +1,6 @@
 """The search: what it may try, what it keeps, and that it goes on as if nobody had stopped it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ class Watcher:
     def __init__(self) -> None:
         self.trials: list[tuple[int, TrainingConfig]] = []
         self.endings: dict[int, str] = {}
+        self.changes: list[Mapping[str, tuple[Any, Any]]] = []
+        """From the automatic recipe to what was best when a trial began."""
 
     def on_trial(self, number: int, config: TrainingConfig, standing: Tuning) -> Observer:
         self.trials.append((number, config))
+        self.changes.append(standing.changes)
         return SilentObserver()
 
     def on_trial_end(self, number: int, outcome: str, standing: Tuning) -> None:
@@ -102,6 +106,18 @@ def test_the_first_trial_is_the_automatic_recipe_and_the_best_one_is_kept(
     assert weights == [found.best_run / BEST_FILE]
     assert read_run_config(found.best_run).training == kept
     assert found.num_ended == 9
+
+
+def test_every_trial_changes_a_few_values_of_the_best_so_far(
+    tmp_path: Path, data: PreparedData, landscape: dict[str, Any]
+) -> None:
+    watcher = Watcher()
+    tune(data, SMALL, tmp_path / "tuned", max_trials=20, observer=watcher)
+    assert len({str(changes) for changes in watcher.changes}) > 2, "the best changes, and the others follow"
+    for (_, config), changes in zip(watcher.trials[1:], watcher.changes[1:], strict=True):
+        best = SMALL.with_values({name: after for name, (_, after) in changes.items()})
+        drawn = {name for name in search_space(SMALL) if getattr(config, name) != getattr(best, name)}
+        assert len(drawn - {"num_negatives"}) <= 3
 
 
 def test_trials_below_the_median_stop_early(tmp_path: Path, data: PreparedData, landscape: dict[str, Any]) -> None:
