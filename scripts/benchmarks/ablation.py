@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.benchmarks.accuracy import add_experiment_arguments
 from scripts.benchmarks.experiments import (
@@ -23,6 +24,7 @@ from scripts.benchmarks.experiments import (
     kept_training,
     leave_one_out,
     measure_training,
+    temporal_split,
     trained_on,
 )
 from scripts.benchmarks.noise import with_noise
@@ -31,7 +33,7 @@ from scripts.train import ProgressBar
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, ndcg
 from scripts.training.interactions import Cases, PreparedData
-from scripts.training.recipe import choose_recipe, count
+from scripts.training.recipe import DataStatistics, choose_recipe, count
 
 ROWS_FILE = Path(__file__).with_name("ablation.toml")
 AUTOMATIC = "automatic recipe"
@@ -41,17 +43,29 @@ READING = (
     "chooses anyway, or what changed no rank."
 )
 
+READING_OF_TIME = "Cases are every event after the time, as in [accuracy](accuracy.md); intervals draw users."
+SPLITS = {"leave-one-out": leave_one_out, "temporal": temporal_split}
+NEEDS = ("", "clock", "attributes")
+
 
 @dataclass(frozen=True)
 class Row:
-    """One change of the automatic recipe. `sets`: where it is measured, everywhere if empty; `noise`: share of random
-    events put into the training part."""
+    """One change of the automatic recipe.
+
+    needs: one of `NEEDS`: a clock, or attributes that several items share; it is measured where the data have it.
+
+    noise: share of random events put into the training part, where data are split leave-one-out.
+    """
 
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
     part: str = ""
-    sets: tuple[str, ...] = ()
+    needs: str = ""
     noise: float = 0.0
+
+    def fits(self, data: PreparedData, statistics: DataStatistics) -> bool:
+        has = (True, statistics.has_clock, statistics.num_attribute_values > 0)
+        return has[NEEDS.index(self.needs)] and not (self.noise and data.split != "leave-one-out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +85,12 @@ class RowResult:
         values = [run.evaluated["test"].metrics[metric] for run in self.runs]
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
-    def gain(self, automatic: "RowResult") -> Interval:
+    def gain(self, automatic: "RowResult", users: NDArray[np.int64] | None = None) -> Interval:
         """NDCG@10 on test minus that of the automatic recipe, paired by case and by the seeds that both have, which are
-        averaged first."""
+        averaged first; bootstrapped over `users`, int64 (num_cases,), where these have several cases."""
         both = zip(self.runs, automatic.runs, strict=False)
         gains = [np.subtract(*(ndcg(run.evaluated["test"].ranks, 10) for run in pair)) for pair in both]
-        return bootstrap_interval(np.mean(gains, axis=0))
+        return bootstrap_interval(np.mean(gains, axis=0), clusters=users)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -86,33 +100,36 @@ def read_rows(path: Path) -> list[Row]:
         name = "gBCE"
         part = "loss"                      # rows of one part stand together
         values = { loss = "gbce" }         # as --set takes them
-        sets = ["beauty"]                  # only there
+        needs = "attributes"               # only where several items share one; or "clock"
         noise = 0.1                        # random events added to the training part
 
     Raises:
-        ConfigError: no TOML, an unknown key, or two rows of one name.
+        ConfigError: no TOML, an unknown key or need, or two rows of one name.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["row"]
-        rows = [Row(**{**table, "sets": tuple(table.get("sets", ()))}) for table in tables]
+        rows = [Row(**table) for table in tables]
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} holds no rows of an ablation: {error}") from error
     names = [row.name for row in rows]
     if len(set(names)) != len(names) or AUTOMATIC in names:
         raise ConfigError(f"{path}: every row needs a name of its own, and {AUTOMATIC!r} is the first row's")
+    if unknown := {row.needs for row in rows} - set(NEEDS):
+        raise ConfigError(f"{path}: a row needs {' or '.join(NEEDS[1:])}, found {', '.join(map(repr, unknown))}")
     return [Row(AUTOMATIC), *rows]
 
 
 def configurations(rows: Sequence[Row], data: PreparedData, changes: Mapping[str, Any]) -> dict[str, TrainingConfig]:
-    """Name of each row that belongs to the set → its configuration; `changes` are of all rows and give way to its own.
+    """Name of each row that fits the set → its configuration; `changes` are of all rows and give way to its own.
 
     Raises:
         ConfigError: names the row whose values do not fit, before anything is trained.
     """
-    automatic, _ = choose_recipe(count(data))
+    statistics = count(data)
+    automatic, _ = choose_recipe(statistics)
     found = {}
     for row in rows:
-        if row.sets and data.name not in row.sets:
+        if not row.fits(data, statistics):
             continue
         try:
             found[row.name] = automatic.with_values({**changes, **row.values})
@@ -145,7 +162,7 @@ def measure_rows(
     changes: Mapping[str, Any],
     progress: TrainingProgress,
 ) -> Iterator[list[RowResult]]:
-    """Trains the chosen rows that belong to the set with the seeds 1…num_seeds, in order, and after each yields what is
+    """Trains the chosen rows that fit the set with the seeds 1…num_seeds, in order, and after each yields what is
     measured so far, in the order of `rows`; what an earlier call finished, chosen or not and with however many seeds,
     is not trained again."""
     configs = configurations(rows, data, changes)
@@ -203,8 +220,8 @@ def commands(results: Sequence[RowResult], words: str) -> list[str]:
     return shown
 
 
-def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
-    """Markdown: a row each, the gain over the first in NDCG@10 with its 95 % interval."""
+def ablation_table(results: Sequence[RowResult], data_name: str, users: NDArray[np.int64] | None = None) -> str:
+    """Markdown: a row each, the gain over the first in NDCG@10 with its 95 % interval, `users` as in `gain`."""
     automatic = results[0]
     head = [
         data_name, "validation NDCG@10", "HR@10", "NDCG@10", "gain", "coverage@10",
@@ -216,7 +233,7 @@ def ablation_table(results: Sequence[RowResult], data_name: str) -> str:
         if result.row.part != part:
             part = result.row.part
             rows.append([f"*{part}*", *[""] * (len(head) - 1)])
-        shown = "" if result is automatic else _shown_gain(result.gain(automatic))
+        shown = "" if result is automatic else _shown_gain(result.gain(automatic, users))
         has_several = len(result.runs) > 1
         spread = f" ± {share(result.deviation('ndcg@10'))}" if has_several else ""
         rows.append(
@@ -247,6 +264,7 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--rows-file", type=Path, default=ROWS_FILE, metavar="FILE",
                         help="TOML (default: the rows we keep)")  # fmt: skip
     parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
+    parser.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each chosen row (default %(default)s)")
     parser.set_defaults(run=_main)
 
@@ -255,13 +273,16 @@ def _main(options: argparse.Namespace) -> None:
     rows = read_rows(options.rows_file)
     chosen = choose_rows(rows, options.rows)
     changes = parse_assignments(options.set)
-    sets = [benchmark_data(name, options.data_folder, options.output, leave_one_out(name)) for name in options.sets]
-    for data in sets:
+    split = SPLITS[options.split]
+    sets = {name: benchmark_data(name, options.data_folder, options.output, split(name)) for name in options.sets}
+    for data in sets.values():
         configurations(rows, data, changes)  # a row that does not fit is refused before hours of training
     settings = "".join(f" --set {assignment}" for assignment in options.set)
     rows_option = "" if options.rows_file == ROWS_FILE else f" --rows-file {options.rows_file.name}"
-    for data in sets:
-        words = f"--data-folder DATA --sets {data.name}{rows_option}{settings}"
+    split_option = "" if options.split == "leave-one-out" else f" --split {options.split}"
+    for name, data in sets.items():
+        words = f"--data-folder DATA --sets {name}{split_option}{rows_option}{settings}"
+        users = data.cases("test").user_indices
         table = ""
         for results in measure_rows(
             data,
@@ -272,11 +293,12 @@ def _main(options: argparse.Namespace) -> None:
             changes=changes,
             progress=ProgressBar,
         ):
-            table = ablation_table(results, data.name)
+            table = ablation_table(results, data.name, users)
             head = "\n".join(f"    {command}" for command in commands(results, words))
             changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
             where = trained_on(run for result in results for run in result.runs)
-            section = f"## {data.name}{changed}\n\n{head}\n\n{where}. {READING}\n\n{table}"
+            reading = f"{READING} {READING_OF_TIME}" if data.split == "temporal" else READING
+            section = f"## {data.name}{changed}\n\n{head}\n\n{where}. {reading}\n\n{table}"
             write_section(options.page, f"{options.rows_file.stem} on {data.name}{settings}", section)
         print(table, end="\n\n")
     print(options.page)

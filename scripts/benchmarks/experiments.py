@@ -83,6 +83,11 @@ def leave_one_out(name: str) -> PreparationConfig:
     return PreparationConfig(name, BENCHMARK_RULES, exclude_seen="yes" if name in PUBLISHED_SETS else "auto")
 
 
+def temporal_split(name: str) -> PreparationConfig:
+    """How a set is prepared where time decides what is learnt from; the tables call it `NAME-temporal`."""
+    return PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")
+
+
 def benchmark_data(name: str, data_folder: Path, output: Path, config: PreparationConfig) -> PreparedData:
     """A set prepared as `config` says: from `data_folder/NAME/interactions.parquet` (and items.parquet) where that
     exists, a public one otherwise. What was prepared alike before is taken from `output`.

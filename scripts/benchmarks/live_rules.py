@@ -22,14 +22,13 @@ from app.ranking.rules import KnownRules, NewRules
 from scripts.benchmarks.accuracy import add_experiment_arguments
 from scripts.benchmarks.cold_items import added_vectors
 from scripts.benchmarks.errors import BenchmarkError
-from scripts.benchmarks.experiments import SHOP_RULES, TrainingProgress, benchmark_data, train_once
+from scripts.benchmarks.experiments import TrainingProgress, benchmark_data, temporal_split, train_once
 from scripts.benchmarks.pages import machine, markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
 from scripts.training.config import parse_assignments
 from scripts.training.evaluation import bootstrap_interval
 from scripts.training.fusion import FusedModel, RuleTensors
 from scripts.training.interactions import PreparedData
-from scripts.training.preparation import PreparationConfig
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import load_run
 from scripts.training.scorer import context_of, pad_items
@@ -195,8 +194,7 @@ def _main(options: argparse.Namespace) -> None:
         "target.",
     ]
     for name in options.sets:
-        config = PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")
-        data = benchmark_data(name, options.data_folder, options.output, config)
+        data = benchmark_data(name, options.data_folder, options.output, temporal_split(name))
         found = measure_live_rules(data, options.output, changes=parse_assignments(options.set), progress=ProgressBar)
         parts.append(replay_table(found))
         print(parts[-1], end="\n\n")

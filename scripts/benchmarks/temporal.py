@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from scripts.benchmarks.accuracy import HEADLINES, add_experiment_arguments
 from scripts.benchmarks.experiments import (
-    SHOP_RULES,
     Evaluated,
     Measured,
     TrainingProgress,
     benchmark_data,
     measure_baselines,
     measure_seeds,
+    temporal_split,
     trained_on,
 )
 from scripts.benchmarks.pages import markdown_table, share, signed, write_section
@@ -32,7 +32,6 @@ from scripts.training.config import parse_assignments
 from scripts.training.evaluation import Interval, bootstrap_interval, repeat_groups
 from scripts.training.interactions import CASES_OF_A_PART, PreparedData
 from scripts.training.plots import scorer_label
-from scripts.training.preparation import PreparationConfig
 from scripts.training.recipe import choose_recipe, count
 
 DEFAULT_SETS = ("ml-100k", "ml-latest-small", "completejourney")
@@ -169,8 +168,7 @@ def _main(options: argparse.Namespace) -> None:
     changes = parse_assignments(options.set)
     settings = "".join(f" --set {assignment}" for assignment in options.set)
     for name in options.sets:
-        config = PreparationConfig(f"{name}-temporal", SHOP_RULES, split="temporal")
-        data = benchmark_data(name, options.data_folder, options.output, config)
+        data = benchmark_data(name, options.data_folder, options.output, temporal_split(name))
         results, runs = measure_temporal(
             data, options.output, num_seeds=options.seeds, changes=changes, progress=ProgressBar
         )

@@ -41,8 +41,14 @@ name = "noisy"
 noise = 0.5
 
 [[row]]
+part = "position and time"
+name = "bias of time"
+values = { time_bias = true }
+needs = "clock"
+
+[[row]]
 name = "elsewhere"
-sets = ["another"]
+needs = "attributes"
 """
 
 
@@ -67,6 +73,27 @@ def test_rows_stand_in_their_parts_with_their_gain(tmp_path: Path) -> None:
         expected = ndcg[name] - ndcg["automatic recipe"]
         assert float(gain.replace("−", "-")) == pytest.approx(expected, abs=1.01e-4), "each is rounded to four places"
     assert gains.keys() == {"gBCE", "noisy"}
+
+
+def test_rows_of_a_temporal_split_have_a_clock_and_no_noise(tmp_path: Path) -> None:
+    data_folder, page = write_walk_set(tmp_path, has_clock=True), tmp_path / "page.md"
+    (tmp_path / "rows.toml").write_text(ROWS)
+    folders = ["--data-folder", str(data_folder), "--output", str(tmp_path / "runs"), "--page", str(page)]
+    words = ["--rows-file", str(tmp_path / "rows.toml"), "--sets", "walk", "--split", "temporal"]
+    assert main(["ablation", *folders, *words, *settings()]) == 0
+    names = re.findall(r"^\| ([^|]+) \|", page.read_text(), re.MULTILINE)
+    assert names == ["walk-temporal", "automatic recipe", "*loss*", "gBCE", "*position and time*", "bias of time"]
+    assert "--sets walk --split temporal --rows-file rows.toml --set dim=16" in page.read_text()
+
+
+def test_a_gain_on_one_user_alone_is_no_gain() -> None:
+    """A hundred cases of one user, all ahead, and three users without a difference: whoever draws users may miss the
+    one, whoever draws cases may not."""
+    automatic, tried = (
+        RowResult(Row(name), [measured(*[rank] * 100, 11, 11, 11)]) for name, rank in (("", 11), ("x", 1))
+    )
+    assert tried.gain(automatic).low > 0.9
+    assert tried.gain(automatic, np.array([0] * 100 + [1, 2, 3])).low == 0
 
 
 def test_a_table_grows_by_the_rows_that_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +201,12 @@ def test_what_a_row_changes_comes_before_what_all_rows_change(walk: PreparedData
 def test_a_row_that_changes_no_rank_is_called_the_same() -> None:
     table = ablation_table([RowResult(Row(name), [measured(1, 3)]) for name in (AUTOMATIC, "two blocks")], "walk")
     assert re.findall(r"two blocks .*?\| (\D+) \|", table) == ["the same"]
+
+
+def test_a_need_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.toml").write_text('[[row]]\nname = "x"\nneeds = "luck"\n')
+    with pytest.raises(ConfigError, match="a row needs clock or attributes, found 'luck'"):
+        read_rows(tmp_path / "rows.toml")
 
 
 def test_two_rows_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ import pytest
 
 from scripts.benchmark import main
 from scripts.benchmarks.errors import BenchmarkError
-from scripts.benchmarks.experiments import SHOP_RULES, benchmark_data
+from scripts.benchmarks.experiments import benchmark_data, temporal_split
 from scripts.benchmarks.live_rules import replay
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
-from scripts.training.preparation import PreparationConfig
 from scripts.training.rules import learn_rules
 from tests.walk_set import settings, write_walk_set
 
@@ -42,8 +41,7 @@ def data(tmp_path: Path) -> PreparedData:
     (tmp_path / "sets" / "shop").mkdir(parents=True)
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     frame.write_parquet(tmp_path / "sets" / "shop" / "interactions.parquet")
-    config = PreparationConfig("shop-temporal", SHOP_RULES, split="temporal")
-    return benchmark_data("shop", tmp_path / "sets", tmp_path / "runs", config)
+    return benchmark_data("shop", tmp_path / "sets", tmp_path / "runs", temporal_split("shop"))
 
 
 def test_live_rules_find_the_new_item_and_frozen_ones_do_not(data: PreparedData) -> None:
