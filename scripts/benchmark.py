@@ -11,6 +11,7 @@ from collections.abc import Sequence
 SUBJECTS = {
     "prepare": "preparation",
     "evaluation": "evaluation",
+    "recipes": "recipes",
     "accuracy": "accuracy",
     "quantization": "quantization",
     "item-product": "item_product",

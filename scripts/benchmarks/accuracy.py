@@ -3,7 +3,7 @@
 import argparse
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from scripts.benchmarks.experiments import (
 )
 from scripts.benchmarks.pages import markdown_table, share, signed, write_section
 from scripts.train import ProgressBar
-from scripts.training.config import TrainingConfig, parse_assignments
+from scripts.training.config import parse_assignments
 from scripts.training.evaluation import POPULARITY_SHARES, Interval, bootstrap_interval, hit_rate, ndcg
 from scripts.training.interactions import PreparedData
 from scripts.training.plots import scorer_label
@@ -40,8 +40,6 @@ class SetAccuracy:
     num_users: int
     num_items: int
     num_cases: int
-    config: TrainingConfig
-    reasons: Mapping[str, str]
     runs: Sequence[Measured]
     baselines: Mapping[str, Evaluated]
 
@@ -75,8 +73,7 @@ def measure_set(
     progress: TrainingProgress,
 ) -> SetAccuracy:
     """Train the automatic recipe with the seeds 1…num_seeds; what an earlier call finished is not trained again."""
-    config, reasons = choose_recipe(count(data))
-    config = config.with_values(changes)
+    config = choose_recipe(count(data))[0].with_values(changes)
     cases = {"validation": data.cases("validation"), "test": data.cases("test")}
     runs = measure_seeds(data, config, output, num_seeds=num_seeds, cases=cases, progress=progress)
     baselines = measure_baselines(data, output, cases=cases)
@@ -85,8 +82,6 @@ def measure_set(
         num_users=data.num_users,
         num_items=data.num_items,
         num_cases=len(cases["test"]),
-        config=config,
-        reasons={**reasons, **dict.fromkeys(changes, "--set")},
         runs=runs,
         baselines={name: parts["test"] for name, parts in baselines.items()},
     )
@@ -140,12 +135,6 @@ def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
     )
 
 
-def recipe_table(found: SetAccuracy) -> str:
-    """Markdown: what the recipe chose for the set; the reasons are what `train` prints."""
-    rows = [[f"`{key}`", str(value)] for key, value in asdict(found.config).items() if key in found.reasons]
-    return markdown_table(["chosen by the recipe", found.name], rows)
-
-
 def section(found: SetAccuracy, command: str) -> str:
     parts = [
         f"## {found.name}: leave-one-out",
@@ -155,7 +144,6 @@ def section(found: SetAccuracy, command: str) -> str:
         "next three tenths and the rest of the training events.",
         set_table(found),
         published_table(found),
-        recipe_table(found),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -169,14 +157,19 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(run=_main)
 
 
-def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
-    """What every benchmark that trains understands."""
+def add_data_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
+    """What every benchmark over named data sets understands."""
     parser.add_argument("--data-folder", type=Path, default=Path("data"), metavar="DATA",
                         help="holds NAME/interactions.parquet (default %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER",
                         help="keeps every training, to go on from (default %(default)s)")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of every training")
     parser.add_argument("--page", type=Path, default=page, help="whose section is written (default %(default)s)")
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
+    """What every benchmark that trains understands."""
+    add_data_arguments(parser, page)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of every training")
 
 
 def _main(options: argparse.Namespace) -> None:

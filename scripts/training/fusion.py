@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scripts.training.ensemble import Attention
+from scripts.training.ensemble import Attention, Ensemble
 from scripts.training.model import NO_CONTEXT, Context
 from scripts.training.model_config import ModelConfig
 from scripts.training.reranker import CANDIDATES, LEAST_SHARE, LOWEST_LOGARITHM, Candidates, Reranker
@@ -41,6 +41,8 @@ with 200 and .0625 with 500 or 1,000."""
 RULES_READ = 20
 """R: as many items of the history do the rules look at; the j-th newest counts 1/j."""
 NORMALISER_ITEMS = 128
+NEARLY_ALL = 1 - 1e-6
+"""A share of the rules that leaves attention to order what no rule names."""
 
 
 class RuleTensors(NamedTuple):
@@ -117,13 +119,18 @@ class FusedModel(nn.Module):
         return max(self.config.max_length, RETURNS_READ) if self.returns else self.config.max_length
 
     def parts(self) -> dict[str, "FusedModel"]:
-        """What is left of the model without its later stages, by name; empty where attention is all there is."""
+        """What is left of the model without some of its parts, by name; none where one attention model is all."""
         parts = {}
+        if isinstance(self.attention, Ensemble):
+            parts["first_member_alone"] = FusedModel(self.attention.models[0], None, 0.0)
         if self.share:
-            parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
-        if self.reranker is not None:
             rules = RuleTable(self.items_VN.cpu().numpy(), self.weights_VN.cpu().numpy())
-            parts["without_reranker"] = FusedModel(self.attention, rules, self.share, returns=self.returns)
+            parts["attention_alone"] = FusedModel(self.attention, None, 0.0)
+            parts["rules_alone"] = FusedModel(self.attention, rules, NEARLY_ALL)
+            if self.returns:
+                parts["without_returns"] = FusedModel(self.attention, rules, self.share)
+            if self.reranker is not None:
+                parts["without_reranker"] = FusedModel(self.attention, rules, self.share, returns=self.returns)
         return parts
 
     @property

@@ -5,7 +5,7 @@ Matplotlib draws with stand-in colours; each is replaced by a CSS variable, so o
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,12 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.training.comparison import MODEL, Comparison
-from scripts.training.evaluation import Group, Interval
+from scripts.training.evaluation import EvaluationResult, Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
 SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
-"""One for each scorer but the model: what is left without its stages, three at most, and five baselines."""
+"""One for each line but the model's: three of its parts at most, and five baselines."""
+NOT_DRAWN = ("first_member_alone", "without_returns", "without_reranker")
+"""Rows of the tables whose lines would lie on the model's or on that of attention."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -29,7 +31,10 @@ CSS_VARIABLES = {
 }
 LABELS = {
     MODEL: "Segue",
+    "first_member_alone": "One attention model",
     "attention_alone": "Attention alone",
+    "rules_alone": "Rules alone",
+    "without_returns": "Without returns",
     "without_reranker": "Without the re-ranker",
     "without_discount": "Without the discount",
     "popularity": "Popularity",
@@ -132,13 +137,17 @@ def groups_figure(groups: Mapping[str, Sequence[Group]], metric: str, label: str
 
 
 def length_figure(comparison: Comparison) -> str:
-    groups = {name: result.by_history_length for name, result in comparison.results.items()}
+    groups = {name: result.by_history_length for name, result in _drawn(comparison)}
     return groups_figure(groups, "ndcg@10", "events in the history", "length")
 
 
 def popularity_figure(comparison: Comparison) -> str:
-    groups = {name: result.by_popularity for name, result in comparison.results.items()}
+    groups = {name: result.by_popularity for name, result in _drawn(comparison)}
     return groups_figure(groups, "ndcg@10", "popularity of the item that came next", "popularity")
+
+
+def _drawn(comparison: Comparison) -> Iterator[tuple[str, EvaluationResult]]:
+    return ((name, result) for name, result in comparison.results.items() if name not in NOT_DRAWN)
 
 
 def _name_lines(

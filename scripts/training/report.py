@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from scripts.training.calibration import CalibrationReport
+from scripts.training.calibration import MAX_CASES, CalibrationReport
 from scripts.training.comparison import CONFIDENCE, HEADLINE_METRICS, MODEL, Comparison
 from scripts.training.evaluation import EvaluationResult, Interval
 from scripts.training.interactions import PreparedData
@@ -16,6 +16,7 @@ from scripts.training.plots import (
     scorer_label,
     training_figure,
 )
+from scripts.training.trainer import FUSION_CASES, RERANKER_CASES
 
 TABLE_METRICS = ("hit_rate@5", "hit_rate@10", "hit_rate@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10", "coverage@10")
 STYLE = """
@@ -60,11 +61,15 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 
 
 PART_TEXTS = {
+    "first_member_alone": "Attention is the mean of several models: what the others add is the distance from one of "
+    "them to attention alone.",
     "attention_alone": "Segue mixes attention with sequential rules of its own, which read more than the baseline of "
-    "that name, by a share that validation chose (below, under Experiment): what they add is the distance to "
-    "attention alone.",
-    "without_reranker": "A small network, which learnt from events held out of the training part, then reorders the "
-    "first of the mixture: what it contributes is the distance to the row without it.",
+    "that name, by a share that validation chose (below, under Experiment).",
+    "rules_alone": "In the row of rules alone attention orders only what no rule names.",
+    "without_returns": "The items of the history itself are mixed in as well, since people come back to them: what "
+    "that adds to attention and rules is the distance from the row without returns to the next.",
+    "without_reranker": "A small network then reorders the first of the mixture: what it contributes is the distance "
+    "to the row without it.",
     "without_discount": "At last popular items lose a little of their score, for the long tail: what that costs is the "
     "distance to the row without it.",
 }
@@ -158,6 +163,12 @@ def report_html(
         )
     sections += [
         _section("Data", "", _pairs({**_data_facts(data), **_cleaning_facts(data)})),
+        _section(
+            "What learnt from what",
+            "The training part ends where validation begins, and validation where the test part does. Whatever weighs "
+            "parts against one another was learnt from events that those parts had not seen.",
+            _pairs(_learnt_from(training)),
+        ),
         _section("Experiment", "", _pairs(training)),
     ]
     seen = "seen items are masked" if protocol["exclude_seen"] else "seen items stay eligible"
@@ -232,6 +243,28 @@ def _repeats_table(results: Mapping[str, EvaluationResult]) -> str:
         for name, result in results.items()
     ]
     return _table(["", *head], rows, first_is_model=True)
+
+
+def _learnt_from(training: Mapping[str, Any]) -> dict[str, str]:
+    """Part of the model → the labels that it was learnt or chosen by."""
+    is_mixed = bool(training.get("followers"))
+    is_reranked = is_mixed and bool(training.get("rerank"))
+    of_epochs, few, many, of_probabilities = (
+        f"validation, {number:,} cases at most"
+        for number in (training.get("validation_cases", 0), FUSION_CASES, RERANKER_CASES, MAX_CASES)
+    )
+    found = {"attention": "training part" + (" without the inner hold-out" if is_reranked else "")}
+    if is_mixed:
+        found |= {"rules": "training part", "share of the rules, and of returns": few}
+    if is_reranked:
+        found |= {
+            "re-ranker": "inner hold-out: the newest training events of some users, with rules that had not seen them",
+            "whether the re-ranker is kept": many,
+        }
+    return found | {
+        "epochs, and a discount for the long tail": of_epochs,
+        "probabilities": of_probabilities,
+    }
 
 
 def _data_facts(data: PreparedData) -> dict[str, str]:

@@ -13,7 +13,6 @@ from scripts.benchmarks import experiments
 from scripts.benchmarks.accuracy import SetAccuracy, published_table
 from scripts.benchmarks.experiments import Evaluated, Measured
 from scripts.benchmarks.pages import write_section
-from scripts.training.config import TrainingConfig
 from tests.walk_set import settings, write_walk_set
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "accuracy.md"
@@ -77,7 +76,7 @@ def accuracy(name: str, ranks: list[list[int]], baseline: list[int]) -> SetAccur
         return Evaluated({"hit_rate@10": hits, "ndcg@10": hits / 2, "coverage@10": 0.5}, {}, array)
 
     runs = [Measured({"test": evaluated(each)}, 1, 1.0, "a machine") for each in ranks]
-    return SetAccuracy(name, 4, 5, 4, TrainingConfig(), {}, runs, {"markov": evaluated(baseline)})
+    return SetAccuracy(name, 4, 5, 4, runs, {"markov": evaluated(baseline)})
 
 
 def test_the_lead_is_paired_by_case_over_the_mean_of_the_seeds() -> None:

@@ -52,7 +52,7 @@ def test_reranker_is_learnt_kept_by_validation_and_taken_over_by_refit(
         assert torch.equal(weights, refitted.reranker.state_dict()[name])
     events = measured.statistics_VS[:, 0].expm1().round().sum(), refitted.statistics_VS[:, 0].expm1().round().sum()
     assert events == (300 * 6, 300 * 8)
-    assert list(measured.parts()) == ["attention_alone", "without_reranker"]
+    assert list(measured.parts()) == ["attention_alone", "rules_alone", "without_reranker"]
 
 
 @pytest.mark.parametrize("followers", [5, 0], ids=["too few events to hold some out", "no rules to reorder"])

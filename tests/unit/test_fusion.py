@@ -10,11 +10,12 @@ import torch
 from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.training.config import TrainingConfig
+from scripts.training.ensemble import Ensemble
 from scripts.training.fitting import SHARES, fit_fusion, fuse, inner_hold_out
 from scripts.training.fusion import RETURNS_READ, FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
 from scripts.training.interactions import Cases, Interactions
-from scripts.training.model import SequenceModel
+from scripts.training.model import NextItemModel, SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable, learn_rules
 from scripts.training.scorer import validate
@@ -126,6 +127,28 @@ def test_history_without_rules_keeps_the_order_of_attention() -> None:
             model.next_scores(items_BL, model.item_vectors())[0],
         )
     assert alone.argsort(descending=True).tolist() == fused.argsort(descending=True).tolist()
+
+
+def test_parts_are_what_each_says_alone() -> None:
+    """After [1, 2] the rules name item 3 with 2 + 1/2 and item 2 with 3/2; attention orders the others."""
+    both = [attention() for _ in range(2)]
+    torch.nn.init.normal_(both[1].item_embedding.weight)
+    model = FusedModel(Ensemble(both), rules_by_hand(), 0.3, returns=0.2)
+    items_BL = torch.tensor([[1, 2]])
+
+    def ranked(part: NextItemModel) -> list[int]:
+        with torch.inference_mode():
+            scores_V = part.next_scores(items_BL, part.item_vectors())[0, 1:]
+        return [item + 1 for item in scores_V.argsort(descending=True).tolist()]
+
+    parts = model.parts()
+    assert list(parts) == ["first_member_alone", "attention_alone", "rules_alone", "without_returns"]
+    of_both = ranked(model.attention)
+    assert ranked(parts["attention_alone"]) == of_both
+    assert ranked(parts["first_member_alone"]) == ranked(both[0]) != of_both
+    assert ranked(parts["rules_alone"]) == [3, 2, *(item for item in of_both if item not in (2, 3))]
+    assert ranked(parts["without_returns"]) == ranked(FusedModel(Ensemble(both), rules_by_hand(), 0.3))
+    assert list(FusedModel(both[0], None, 0.0).parts()) == []
 
 
 @pytest.mark.parametrize(("rules", "share"), [(None, 0.5), (rules_by_hand(), 0.0), (rules_by_hand(), 1.0)])

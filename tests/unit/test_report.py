@@ -13,7 +13,7 @@ from app.ranking.ranker import ItemSequence
 from scripts.evaluate import table
 from scripts.training.comparison import Comparison, compare
 from scripts.training.interactions import PreparedData
-from scripts.training.plots import length_figure, scorer_label
+from scripts.training.plots import comparison_figure, length_figure, scorer_label
 from scripts.training.report import report_html
 from tests.unit.test_interactions import prepared
 
@@ -100,15 +100,16 @@ def test_repeats_are_told_apart_where_seen_items_are_eligible(data: PreparedData
     assert "Repeats and new items" not in report_html("r", masked, data, [], {})
 
 
-def test_eight_scorers_beside_the_model_have_a_colour_each_on_light_and_on_dark(data: PreparedData) -> None:
-    """Three stages and, where seen items are eligible, five baselines."""
-    parts = {"attention_alone": NextItem(), "without_reranker": NextItem(), "without_discount": NextItem()}
+def test_eight_lines_beside_the_model_have_a_colour_each_on_light_and_on_dark(data: PreparedData) -> None:
+    """Three parts and, where seen items are eligible, five baselines; bars show all parts."""
+    drawn = ("attention_alone", "rules_alone", "without_discount")
+    parts = dict.fromkeys(("first_member_alone", *drawn, "without_returns", "without_reranker"), NextItem())
     comparison = compare(NextItem(), data, "test", parts=parts, history_cap=4, exclude_seen=False)
-    assert len(comparison.results) == 1 + 8
     lines = length_figure(comparison)
     assert {f"--series-{number}" for number in range(1, 9)} <= set(re.findall(r"--series-\d+", lines))
     for name in comparison.results:
-        assert scorer_label(name) in lines
+        assert (scorer_label(name) in lines) == (name in drawn or name not in parts)
+        assert scorer_label(name) in comparison_figure(comparison.intervals)
     text = report_html("x", comparison, data, [], {})
     for number in range(1, 9):
         assert len(set(re.findall(rf"--series-{number}: (#[0-9a-f]{{6}});", text))) == 2
@@ -127,6 +128,15 @@ def test_the_printed_table_has_a_line_per_scorer(comparison: Comparison) -> None
     lines = table(comparison).splitlines()
     assert sum(line.startswith("Sequential rules") for line in lines) == 4
     assert next(line for line in lines if line.startswith("Segue ")).split()[1] == "1.0000"
+
+
+def test_page_says_which_labels_each_part_has_seen(data: PreparedData, comparison: Comparison) -> None:
+    mixed = {"followers": 100, "rerank": True, "validation_cases": 10_000}
+    text = report_html("x", comparison, data, [], mixed)
+    assert "training part without the inner hold-out" in text
+    assert "validation, 30,000 cases at most" in text
+    assert "hold-out" not in report_html("x", comparison, data, [], {**mixed, "rerank": False})
+    assert "rules" not in report_html("x", comparison, data, [], {**mixed, "followers": 0}).split("What learnt")[1]
 
 
 def test_parts_of_the_model_are_explained_and_keep_the_columns_aligned(data: PreparedData) -> None:
