@@ -16,7 +16,7 @@ help:
 	@echo "make test     set up, then every check and test"
 	@echo "make lint     ruff and mypy alone"
 	@echo "make benchmark-accuracy DATA=FOLDER   trains on the sets in FOLDER and writes docs/benchmarks/accuracy.md; hours"
-	@echo "make benchmark-training-speed DATA=FOLDER   beside RecTools, in a virtual environment of its own; an hour or more"
+	@echo "make benchmark-training-speed DATA=FOLDER   beside RecTools, in a virtual environment of its own; several hours"
 	@echo "make benchmark-serving   what the service takes, against its targets; writes docs/benchmarks/serving.md; needs wrk; ten minutes"
 	@echo "make clean    remove .venv and caches; data/, runs/ and model_artifacts/ stay"
 

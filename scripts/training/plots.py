@@ -43,6 +43,10 @@ LABELS = {
     "item_knn": "Item-kNN",
     "sequential_rules": "Sequential rules",
 }
+CASES_DRAWN = 30
+"""Smaller groups would only show their noise."""
+LINE_OF_TEXT = 0.085
+"""As a share of the height of a figure of groups."""
 METRIC_LABELS = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR", "coverage": "Coverage"}
 Z_95 = 1.96
 
@@ -109,8 +113,11 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def groups_figure(groups: Mapping[str, Sequence[Group]], metric: str, label: str, name: str) -> str:
-    """One line per scorer over the groups that have cases; bars of ±1.96 standard errors at the model."""
-    shown = [place for place, group in enumerate(groups[MODEL]) if group.num_cases]
+    """One line per scorer over the groups of `CASES_DRAWN` or more (all that have any, where there are no such groups);
+    bars of ±1.96 standard errors at the model."""
+    counts = [group.num_cases for group in groups[MODEL]]
+    enough = CASES_DRAWN if max(counts) >= CASES_DRAWN else 1
+    shown = [place for place, count in enumerate(counts) if count >= enough]
     with _style():
         figure = Figure(figsize=(9.2, 3.1), layout="constrained")
         ax = figure.subplots()
@@ -125,11 +132,11 @@ def groups_figure(groups: Mapping[str, Sequence[Group]], metric: str, label: str
                 )
             else:
                 ax.plot(range(len(shown)), values, color=colors[scorer], marker="o", markersize=4, linewidth=1.4)
+        ax.set_ylim(bottom=0)
         _name_lines(ax, groups, metric, shown, colors)
         ticks = [f"{groups[MODEL][place].name}\n{groups[MODEL][place].num_cases:,} cases" for place in shown]
         ax.set_xticks(range(len(shown)), ticks)
         ax.set_xlim(-0.3, len(shown) - 1 + 0.3)
-        ax.set_ylim(bottom=0)
         ax.set_xlabel(label)
         ax.set_title(metric_label(metric), loc="left", color=INK)
         ax.grid(axis="x", visible=False)
@@ -155,10 +162,10 @@ def _name_lines(
 ) -> None:
     """Names at the right end of the lines, pushed apart where they would overlap."""
     ends = sorted((members[shown[-1]].metrics[metric], scorer) for scorer, members in groups.items())
-    highest = max(members[place].metrics[metric] for members in groups.values() for place in shown)
+    distance = LINE_OF_TEXT * ax.get_ylim()[1]
     height = -np.inf
     for value, scorer in ends:
-        height = max(value, height + 0.075 * max(highest, 1e-9))
+        height = max(value, height + distance)
         color = ACCENT if scorer == MODEL else colors[scorer]
         weight = "bold" if scorer == MODEL else "normal"
         ax.annotate(

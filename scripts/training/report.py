@@ -9,6 +9,7 @@ from scripts.training.comparison import CONFIDENCE, HEADLINE_METRICS, MODEL, Com
 from scripts.training.evaluation import EvaluationResult, Interval
 from scripts.training.interactions import PreparedData
 from scripts.training.plots import (
+    CASES_DRAWN,
     comparison_figure,
     length_figure,
     metric_label,
@@ -116,7 +117,8 @@ def report_html(
     sections += [
         _section(
             "By length of the history",
-            "How much there was to read before the target. Whiskers: 95 % of the model's sampling error.",
+            "How much there was to read before the target. Whiskers: 95 % of the model's sampling error; groups of "
+            f"fewer than {CASES_DRAWN} cases are left out where there are larger ones.",
             length_figure(comparison),
         ),
         _section(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from app.ranking.ranker import ItemSequence
 from scripts.evaluate import table
 from scripts.training.comparison import Comparison, compare
+from scripts.training.evaluation import Group
 from scripts.training.interactions import PreparedData
-from scripts.training.plots import comparison_figure, length_figure, scorer_label
+from scripts.training.plots import comparison_figure, groups_figure, length_figure, scorer_label
 from scripts.training.report import report_html
 from tests.unit.test_interactions import prepared
 
@@ -115,6 +116,18 @@ def test_eight_lines_beside_the_model_have_a_colour_each_on_light_and_on_dark(da
         assert len(set(re.findall(rf"--series-{number}: (#[0-9a-f]{{6}});", text))) == 2
     named = dict(re.findall(r"--(series-\d+|accent): (#[0-9a-f]{6})", text.split("@media", 1)[0]))
     assert len(set(named.values())) == len(named) == 9
+
+
+def test_groups_of_few_cases_are_drawn_only_where_all_are_small() -> None:
+    def drawn(*counts: int) -> list[str]:
+        members = [
+            Group(f"group {place}", count, {"ndcg@10": 0.5}, {"ndcg@10": 0.1} if count else {})
+            for place, count in enumerate(counts)
+        ]
+        return re.findall(r"group \d", groups_figure({"model": members}, "ndcg@10", "groups", "figure"))
+
+    assert drawn(500, 29, 30, 0) == ["group 0", "group 2"]
+    assert drawn(29, 1, 0) == ["group 0", "group 1"]
 
 
 def test_a_scorer_without_a_colour_is_an_error_and_no_line_less(data: PreparedData) -> None:
