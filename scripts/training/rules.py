@@ -11,8 +11,8 @@ So an item with many events is known by what came after it. One with few takes w
 it for evidence too: the sum over b, at most about n_a / (n_a + 30) without the last term, says how sure the rules are.
 
 The numbers were chosen once, on the validation parts of Beauty, Sports, MovieLens 1M and MovieLens latest-small
-together. What was tried and left out, because it added nothing to these terms: cosines of the sets of users (item-kNN),
-random walks of two and three steps, a smaller weight for long histories.
+together. What was tried and left out, because it added nothing to these terms: cosines of the sets of users (item-kNN;
+docs/experiments.md), random walks of two and three steps, a smaller weight for long histories.
 
 Shapes: V catalogue with padding (row = item index, row 0 empty), N followers kept per item, P places of events.
 """
