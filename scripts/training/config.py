@@ -56,7 +56,6 @@ class TrainingConfig:
     label_smoothing  share of the target's probability spread over all others, of the two kinds of softmax
     denoise        events that the model finds implausible teach less, of the two kinds of softmax: a target to which it
                    gives the probability p counts p^denoise, relative to its batch; 0: all alike
-    contrastive_weight  beside the loss: of telling each history of a batch, seen through another dropout, from others
     calibration    t of gbce: 0 is binary cross-entropy as it is, 1 makes up for the sampling in full
     learning_rate  of AdamW
     weight_decay   of AdamW
@@ -106,7 +105,6 @@ class TrainingConfig:
     logq_correction: bool = False
     label_smoothing: float = 0.0
     denoise: float = 0.0
-    contrastive_weight: float = 0.0
     calibration: float = 0.75
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -223,7 +221,7 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm", "temperature")},
         **{
             name: ("0 or more", lambda value: value >= 0)
-            for name in ("auxiliary_weight", "contrastive_weight", "weight_decay", "warmup_steps", "seed", "followers")
+            for name in ("auxiliary_weight", "weight_decay", "warmup_steps", "seed", "followers")
         },
         "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
     }
@@ -250,9 +248,6 @@ def _conflicts(config: TrainingConfig) -> list[str]:
             and config.loss not in ("cross_entropy", "sampled_softmax")
             for name in ("label_smoothing", "denoise")
         },
-        "contrastive_weight sets two dropouts of a history against each other: dropout must be above 0": (
-            config.contrastive_weight > 0 and config.dropout == 0
-        ),
         f"logq_correction belongs to sampled_softmax, not to {config.loss}": config.logq_correction
         and config.loss != "sampled_softmax",
     }

@@ -2,8 +2,8 @@
 
 The parts of a batch are its rows in turn, and a step descends the sum of the processes' gradients, each weighted by its
 share of the targets. So how many processes take part changes the time of a training and nothing of what is learnt,
-apart from what each draws for itself (dropout, which targets teach the head of any event type) and from terms that
-compare the rows of a batch (`denoise`, the contrastive loss).
+apart from what each draws for itself (dropout, which targets teach the head of any event type) and from `denoise`,
+which compares the rows of a batch.
 """
 
 import os

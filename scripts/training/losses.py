@@ -96,17 +96,6 @@ def attribute_softmax(states_TD: Tensor, shares_TD: Tensor, roots_T: Tensor, vec
     return (loss_T * has_values_T).sum() / has_values_T.sum().clamp(min=1)
 
 
-def info_nce(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> Tensor:
-    """Which of B second views belongs to each first one, and the other way round: the mean of both softmaxes over the
-    cosines of all pairs, divided by the temperature (van den Oord et al., 2018; of sequences: CL4SRec, Xie et al., ICDE
-    2022). 0 of a single row, which has nothing to be told from.
-    """
-    cosines_BB = F.normalize(first_BD.float(), dim=1) @ F.normalize(second_BD.float(), dim=1).T
-    own_B = torch.arange(len(first_BD), device=first_BD.device)
-    scores_BB = cosines_BB / temperature
-    return (F.cross_entropy(scores_BB, own_B) + F.cross_entropy(scores_BB.T, own_B)) / 2
-
-
 def _scores(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of the targets (T,) and of the negatives (T, N) in float32; −inf where a negative is the target itself."""
     positive_T = (states_TD * items_VD[targets_T]).sum(dim=1).float()

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scripts.training.batches import Batch
-from scripts.training.blocks import at_column
 from scripts.training.config import TrainingConfig
 from scripts.training.full_softmax import fast_precision
-from scripts.training.losses import attribute_softmax, cross_entropy, gbce, info_nce
+from scripts.training.losses import attribute_softmax, cross_entropy, gbce
 from scripts.training.model import Context, SequenceModel
 from scripts.training.model_config import ContextInput
 from scripts.training.negatives import NegativeSampler
@@ -23,8 +22,6 @@ LARGEST_SOFTMAX_OF_VALUES = 4096
 """Attribute values that the auxiliary softmax is taken over; of more, those of the batch's own targets."""
 SHARE_OF_ANY = 0.5
 """Share of targets that teach the head of any type instead of that of their own: both see every item."""
-CONTRASTIVE_TEMPERATURE = 0.1
-"""Cosines of two views are divided by it."""
 
 
 class Objective:
@@ -51,8 +48,7 @@ class Objective:
         if self._config.loss == "cross_entropy":
             vectors_VD = model.item_vectors()
             inputs_BLD = model.input_vectors(items_BL, vectors_VD)
-            states_BLD = model.states(items_BL, inputs_BLD, context)
-            states_TD = states_BLD[has_target_BL]
+            states_TD = model.states(items_BL, inputs_BLD, context)[has_target_BL]
             loss = self._full_loss(states_TD, targets_T, vectors_VD)
         else:
             negatives_N = self._negatives.draw(targets_T, generator)
@@ -60,17 +56,10 @@ class Objective:
             # items costs no more than a small one.
             vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
             inputs_BLD = model.input_vectors(read_BL if model.config.tied else items_BL, vectors_UD)
-            states_BLD = model.states(items_BL, inputs_BLD, context)
-            states_TD = states_BLD[has_target_BL]
+            states_TD = model.states(items_BL, inputs_BLD, context)[has_target_BL]
             loss = self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
         if model.attribute_head is not None and self._config.auxiliary_weight > 0:
             loss = loss + self._config.auxiliary_weight * _attribute_loss(model, states_TD, targets_T)
-        if self._config.contrastive_weight > 0:
-            # The same histories again, seen through other dropout (DuoRec, Qiu et al., WSDM 2022).
-            again_BLD = model.states(items_BL, inputs_BLD, context)
-            newest_B = (items_BL != 0).sum(dim=1) - 1
-            views = at_column(states_BLD, newest_B).squeeze(1), at_column(again_BLD, newest_B).squeeze(1)
-            loss = loss + self._config.contrastive_weight * info_nce(*views, temperature=CONTRASTIVE_TEMPERATURE)
         return loss
 
     def _full_loss(self, states_TD: Tensor, targets_T: Tensor, vectors_VD: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def trained_result(folder: Path, data: PreparedData, config: TrainingConfig) -> 
         {"temporal": "conv", "loss": "sampled_softmax", "num_negatives": 32},
         {"temporal": "gru", "loss": "gbce", "num_negatives": 32},
         {"head": "linear", "loss": "bce", "num_negatives": 32},
-        {"denoise": 0.3, "contrastive_weight": 0.1},
+        {"denoise": 0.3},
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),
 )

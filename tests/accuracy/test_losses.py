@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scripts.training.losses import _softmax_of_scores, attribute_softmax, cross_entropy, gbce, info_nce
+from scripts.training.losses import _softmax_of_scores, attribute_softmax, cross_entropy, gbce
 from scripts.training.negatives import NegativeSampler, NegativeSource
 from scripts.training.sampled_softmax import sampled_softmax
 
@@ -234,14 +234,3 @@ def plain_losses(scores: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     first = torch.zeros(1, dtype=torch.int64)
     loss = F.cross_entropy(eligible, first, label_smoothing=smoothing, reduction="none")
     return loss, eligible.softmax(dim=1)[:, 0]
-
-
-def test_views_of_a_history_are_told_from_those_of_others() -> None:
-    """By hand: the cosines of (1, 0) and (0, 2) with (3, 0) and (1, 1) are 1, √½ and 0, √½; twice that are scores."""
-    root = math.sqrt(0.5)
-    found = info_nce(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]), temperature=0.5)
-    rows = [[2.0, 2 * root], [0.0, 2 * root]]
-    of_first = sum(math.log(sum(map(math.exp, rows[i]))) - rows[i][i] for i in range(2)) / 2
-    of_second = sum(math.log(sum(math.exp(row[i]) for row in rows)) - rows[i][i] for i in range(2)) / 2
-    assert found.item() == pytest.approx((of_first + of_second) / 2, rel=1e-5)
-    assert info_nce(torch.ones(1, 3), torch.ones(1, 3), temperature=0.5).item() == 0

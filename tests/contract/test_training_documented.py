@@ -14,8 +14,10 @@ HEAD = """# What `train` can be told
 reason. `--set key=value` changes one key of it, as often as given; `--config FILE` (TOML, the same keys) takes the
 place of the recipe, and what the file leaves out has the default below. A key that does not exist, a value out of range
 and two values that do not go together stop the command at once, with all faults in one message. `tune` searches around
-the recipe and writes such a file. What the parts are worth: [accuracy](benchmarks/accuracy.md) and
-[experiments](experiments.md).
+the recipe and writes such a file. What the recipe chooses for six public sets: [recipes](benchmarks/recipes.md). What
+each part is worth: [ablation](benchmarks/ablation.md), [event types](benchmarks/event-types.md) and
+[experiments](experiments.md); what it reaches: [accuracy](benchmarks/accuracy.md). Models of the literature to begin
+with, for `--config`, are in `scripts/configs`.
 
 | key | default | values | meaning |
 |---|---|---|---|

@@ -79,18 +79,3 @@ def test_auxiliary_task_adds_its_weight(loss: str) -> None:
     assert values[1] - values[0] == pytest.approx(values[2] - values[1], rel=1e-4)
     # Five values without any knowledge: ln 5 to tell them, give or take what random weights bring.
     assert values[2] - values[0] == pytest.approx(np.log(5), rel=0.5)
-
-
-@pytest.mark.parametrize("loss", ["sampled_softmax", "cross_entropy"])
-def test_contrastive_loss_adds_its_weight_over_the_newest_states(loss: str) -> None:
-    """Without dropout both views are one: the states of items 2 (third column) and 4 (second, before the padding)."""
-    config = CONFIG.with_values({"loss": loss})
-    without, with_half = (
-        objective(config.with_values({"contrastive_weight": weight}))(model(config), BATCH, generator()).item()
-        for weight in (0.0, 0.5)
-    )
-    sequence_model = model(config)
-    states = sequence_model(torch.from_numpy(BATCH.items_BL), sequence_model.item_vectors())
-    first, second = (state / state.norm() for state in (states[0, 2], states[1, 1]))
-    cosine = float((first @ second).detach())
-    assert with_half - without == pytest.approx(0.5 * np.log(1 + np.exp((cosine - 1) / 0.1)), rel=1e-3)

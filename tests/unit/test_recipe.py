@@ -125,7 +125,6 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
         ({"tied": False, "attributes": "both"}, "with attributes=both tied must be true"),
         ({"loss": "gbce", "label_smoothing": 0.1}, "label_smoothing belongs to .*, not to gbce"),
         ({"loss": "bce", "denoise": 0.1}, "denoise belongs to .*, not to bce"),
-        ({"contrastive_weight": 0.1, "dropout": 0.0}, "contrastive_weight .* dropout must be above 0"),
         ({"logq_correction": True}, "logq_correction belongs to sampled_softmax, not to cross_entropy"),
         ({"kernel_sizes": [3, 0]}, r"kernel_sizes must be a list of whole numbers of at least 1, found \(3, 0\)"),
         ({"kernel_sizes": []}, "kernel_sizes must be a list"),
