@@ -16,7 +16,7 @@ from scripts.training.config import ConfigError, TrainingConfig, parse_assignmen
 from scripts.training.interactions import DataError, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, RunError
-from scripts.training.trainer import Observer
+from scripts.training.trainer import RERANKER_CASES, Observer
 
 try:
     from scripts.training.tuning import TUNED_CONFIG_FILE, Tuning, TuningError, tune
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if progress is not None:
             progress.close()
-    print(table(tuning))
+    print(table(tuning, min(len(data.cases("validation")), RERANKER_CASES)))
     if tuning.best is None:
         print(f"tune: no trial ended in time; the same command goes on in {options.output}", file=sys.stderr)
         return 1
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def table(tuning: Tuning) -> str:
-    """What the best trial changed and what it gained, as text."""
+def table(tuning: Tuning, num_cases: int) -> str:
+    """What the best trial changed and what it gained, as text; `num_cases` validation cases judged all trials."""
     ended = f"{tuning.num_ended} trials ended, {tuning.num_pruned} of them stopped early, {tuning.num_failed} failed"
     if tuning.automatic is None or tuning.best is None:
         return ended
@@ -115,7 +115,12 @@ def table(tuning: Tuning) -> str:
     gain = tuning.best / tuning.automatic - 1 if tuning.automatic else 0.0
     lines.append(f"best trial        validation {WATCHED_METRIC} {tuning.best:.4f}  {gain:+.1%}  {tuning.best_run}")
     lines += [f"  {key:<14}  {before!s:>14} → {after}" for key, (before, after) in tuning.changes.items()]
-    lines.append("the gain is on the cases that chose it; only evaluate on the test part, done once, measures it")
+    # Of values from 0 to 1 with this mean none vary more than those that are 0 or 1.
+    error = (tuning.best * (1 - tuning.best) / num_cases) ** 0.5
+    lines += [
+        f"the gain is on the {num_cases:,} cases that chose it; a value has a standard error of up to {error:.4f}:",
+        "only evaluate on the test part, done once, measures it",
+    ]
     return "\n".join(lines)
 
 

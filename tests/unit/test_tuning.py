@@ -1,5 +1,6 @@
 """The search: what it may try, what it keeps, and that it goes on as if nobody had stopped it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,10 @@ def test_the_command_trains_and_prints_the_gain(
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "2 trials ended, 0 of them stopped early, 0 failed"
     assert printed[1].startswith("automatic recipe  validation ndcg@10 0.")
+    best = float(printed[2].split("ndcg@10 ")[1].split()[0])
+    assert printed[-3].startswith("the gain is on the 40 cases that chose it")
+    stated = float(printed[-3].split("up to ")[1].rstrip(":"))
+    assert stated == pytest.approx(math.sqrt(best * (1 - best) / 40), abs=2e-4), "best is printed to four places"
     assert printed[-1] == str(tmp_path / "tuned" / "config.toml")
     read_config(tmp_path / "tuned" / "config.toml")
 
