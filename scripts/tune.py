@@ -16,10 +16,10 @@ from scripts.training.config import ConfigError, TrainingConfig, parse_assignmen
 from scripts.training.interactions import DataError, PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import WATCHED_METRIC, RunError
-from scripts.training.trainer import RERANKER_CASES, Observer
+from scripts.training.trainer import Observer
 
 try:
-    from scripts.training.tuning import TUNED_CONFIG_FILE, Tuning, TuningError, tune
+    from scripts.training.tuning import TUNED_CONFIG_FILE, Tuning, TuningError, num_judging_cases, tune
 except ModuleNotFoundError as error:
     if error.name != "optuna":
         raise
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if progress is not None:
             progress.close()
-    print(table(tuning, min(len(data.cases("validation")), RERANKER_CASES)))
+    print(table(tuning, num_judging_cases(data, automatic)))
     if tuning.best is None:
         print(f"tune: no trial ended in time; the same command goes on in {options.output}", file=sys.stderr)
         return 1

@@ -35,7 +35,7 @@ from scripts.training.run_folder import (
     start_run,
     write_atomically,
 )
-from scripts.training.trainer import Observer, Outcome, train
+from scripts.training.trainer import RERANKER_CASES, Observer, Outcome, train, validation_cases
 
 STUDY_FILE = "study.db"
 TRIALS_FOLDER = "trials"
@@ -239,6 +239,12 @@ def _run_trial(
 def served_metric(outcome: Outcome) -> float:
     """The watched metric of what the run would serve: of the best mixture with rules where there is one."""
     return float(outcome.fitted.reached if outcome.fitted else outcome.best[WATCHED_METRIC])
+
+
+def num_judging_cases(data: PreparedData, config: TrainingConfig) -> int:
+    """Validation cases that `served_metric` is a mean of."""
+    at_most = RERANKER_CASES if config.followers else config.validation_cases
+    return len(validation_cases(data, at_most, config.seed))
 
 
 class _Judge:

@@ -16,7 +16,7 @@ from scripts.training.recipe import DataStatistics, choose_recipe
 from scripts.training.run_folder import BEST_FILE, RunError, read_history, read_run_config, write_history
 from scripts.training.synthetic import markov_sequences, write_sequences
 from scripts.training.trainer import Observer, Outcome
-from scripts.training.tuning import Tuning, TuningError, search_space, tune
+from scripts.training.tuning import Tuning, TuningError, num_judging_cases, search_space, tune
 from scripts.tune import main
 from tests.accuracy.conftest import SMALL, SilentObserver
 
@@ -210,6 +210,13 @@ def test_the_command_trains_and_prints_the_gain(
     assert stated == pytest.approx(math.sqrt(best * (1 - best) / 40), abs=2e-4), "best is printed to four places"
     assert printed[-1] == str(tmp_path / "tuned" / "config.toml")
     read_config(tmp_path / "tuned" / "config.toml")
+
+
+def test_more_cases_judge_a_trial_that_is_mixed_with_rules(data: PreparedData) -> None:
+    """40 users have one each; the epochs look at ten of them."""
+    few = SMALL.with_values({"validation_cases": 10})
+    assert num_judging_cases(data, few.with_values({"followers": 0})) == 10
+    assert num_judging_cases(data, few.with_values({"followers": 5})) == 40
 
 
 def test_a_folder_without_data_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
