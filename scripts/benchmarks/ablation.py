@@ -8,7 +8,7 @@ finalists with three.
 import argparse
 import shlex
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,18 @@ READING = (
 
 READING_OF_TIME = "Cases are every event after the time, as in [accuracy](accuracy.md); intervals draw users."
 SPLITS = {"leave-one-out": leave_one_out, "temporal": temporal_split}
-NEEDS = ("", "clock", "attributes")
+NEEDS: dict[str, Callable[[DataStatistics], bool]] = {
+    "clock": lambda statistics: statistics.has_clock,
+    "attributes": lambda statistics: statistics.num_attribute_values > 0,
+}
+"""What a row may need → whether the data have it."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One change of the automatic recipe.
 
-    needs: one of `NEEDS`: a clock, or attributes that several items share; it is measured where the data have it.
+    needs: one of `NEEDS`, or nothing: it is measured where the data have it.
 
     noise: share of random events put into the training part, where data are split leave-one-out.
     """
@@ -64,8 +68,8 @@ class Row:
     noise: float = 0.0
 
     def fits(self, data: PreparedData, statistics: DataStatistics) -> bool:
-        has = (True, statistics.has_clock, statistics.num_attribute_values > 0)
-        return has[NEEDS.index(self.needs)] and not (self.noise and data.split != "leave-one-out")
+        has_what_it_needs = not self.needs or NEEDS[self.needs](statistics)
+        return has_what_it_needs and not (self.noise and data.split != "leave-one-out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +118,8 @@ def read_rows(path: Path) -> list[Row]:
     names = [row.name for row in rows]
     if len(set(names)) != len(names) or AUTOMATIC in names:
         raise ConfigError(f"{path}: every row needs a name of its own, and {AUTOMATIC!r} is the first row's")
-    if unknown := {row.needs for row in rows} - set(NEEDS):
-        raise ConfigError(f"{path}: a row needs {' or '.join(NEEDS[1:])}, found {', '.join(map(repr, unknown))}")
+    if unknown := {row.needs for row in rows if row.needs} - NEEDS.keys():
+        raise ConfigError(f"{path}: a row needs {' or '.join(NEEDS)}, found {', '.join(map(repr, unknown))}")
     return [Row(AUTOMATIC), *rows]
 
 
@@ -259,11 +263,10 @@ def _shown_gain(gain: Interval) -> str:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("ablation", help="one training per change of the automatic recipe")
-    add_experiment_arguments(parser, Path("docs/benchmarks/ablation.md"))
+    add_experiment_arguments(parser, Path("docs/benchmarks/ablation.md"), ("beauty", "ml-1m"))
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="names or parts (default: all)")
     parser.add_argument("--rows-file", type=Path, default=ROWS_FILE, metavar="FILE",
                         help="TOML (default: the rows we keep)")  # fmt: skip
-    parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
     parser.add_argument("--split", choices=list(SPLITS), default="leave-one-out", help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="of each chosen row (default %(default)s)")
     parser.set_defaults(run=_main)

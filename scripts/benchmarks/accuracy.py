@@ -150,25 +150,25 @@ def section(found: SetAccuracy, command: str) -> str:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("accuracy", help="the automatic recipe over several seeds, beside published figures")
-    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
-    parser.add_argument("--sets", nargs="+", default=list(PUBLISHED_SETS), metavar="NAME",
-                        help="folders in DATA, or public sets (default %(default)s)")  # fmt: skip
+    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"), PUBLISHED_SETS)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="1…N (default %(default)s)")
     parser.set_defaults(run=_main)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
-    """What every benchmark over named data sets understands."""
+def add_data_arguments(parser: argparse.ArgumentParser, page: Path, sets: Sequence[str]) -> None:
+    """What every benchmark over named data sets understands; `sets` are the default."""
     parser.add_argument("--data-folder", type=Path, default=Path("data"), metavar="DATA",
                         help="holds NAME/interactions.parquet (default %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER",
                         help="keeps every training, to go on from (default %(default)s)")  # fmt: skip
     parser.add_argument("--page", type=Path, default=page, help="whose section is written (default %(default)s)")
+    parser.add_argument("--sets", nargs="+", default=list(sets), metavar="NAME",
+                        help="folders in DATA, or public sets (default %(default)s)")  # fmt: skip
 
 
-def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path) -> None:
-    """What every benchmark that trains understands."""
-    add_data_arguments(parser, page)
+def add_experiment_arguments(parser: argparse.ArgumentParser, page: Path, sets: Sequence[str]) -> None:
+    """What every benchmark that trains understands; `sets` are the default."""
+    add_data_arguments(parser, page, sets)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of every training")
 
 

@@ -287,8 +287,7 @@ def measure_cold_items(
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("cold-items", help="items held out of training, recommended by their attributes")
-    add_experiment_arguments(parser, Path("docs/benchmarks/cold-items.md"))
-    parser.add_argument("--sets", nargs="+", default=["beauty"], metavar="NAME", help="default %(default)s")
+    add_experiment_arguments(parser, Path("docs/benchmarks/cold-items.md"), ("beauty",))
     parser.set_defaults(run=_main)
 
 

@@ -179,8 +179,7 @@ def measure_live_rules(
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("live-rules", help="rules that learn while the service runs, against frozen ones")
-    add_experiment_arguments(parser, Path("docs/benchmarks/live-rules.md"))
-    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME", help="default %(default)s")
+    add_experiment_arguments(parser, Path("docs/benchmarks/live-rules.md"), DEFAULT_SETS)
     parser.set_defaults(run=_main)
 
 

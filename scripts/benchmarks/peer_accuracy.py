@@ -199,8 +199,7 @@ def _lead(ours: Evaluated, theirs: Evaluated) -> Interval:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("peer-accuracy", help="RecTools' SASRec and eSASRec by our metric")
-    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
-    parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
+    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"), ("beauty", "ml-1m"))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="default all")
     parser.add_argument("--peer-python", type=Path, required=True, metavar="PYTHON",
                         help="of a virtual environment in which rectools[torch] is installed")  # fmt: skip

@@ -8,7 +8,6 @@ from pathlib import Path
 from scripts.benchmarks.accuracy import add_data_arguments
 from scripts.benchmarks.experiments import PUBLISHED_SETS, benchmark_data, leave_one_out
 from scripts.benchmarks.pages import markdown_table, write_section
-from scripts.training.interactions import PreparedData
 from scripts.training.recipe import DataStatistics, choose_recipe, count
 
 DEFAULT_SETS = (*PUBLISHED_SETS, "ml-100k", "ml-latest-small", "completejourney")
@@ -17,13 +16,13 @@ DEFAULT_SETS = (*PUBLISHED_SETS, "ml-100k", "ml-latest-small", "completejourney"
 def recipes_table(names: Sequence[str], counted: Sequence[DataStatistics]) -> str:
     """Markdown: what was counted of each set, then what the recipe chose for it."""
     configs, reasons = zip(*(choose_recipe(each) for each in counted), strict=True)
-    given = list(dict.fromkeys(key for each in reasons for key in each))
+    given = {key for each in reasons for key in each}
     rows = [["*counted over the training part*", *[""] * len(names)]]
-    for name in asdict(counted[0]):
-        rows.append([name.replace("_", " "), *(_shown(getattr(each, name)) for each in counted)])
+    rows += [[key.replace("_", " "), *(_shown(getattr(each, key)) for each in counted)] for key in asdict(counted[0])]
     rows.append(["*chosen*", *[""] * len(names)])
-    for key in (key for key in asdict(configs[0]) if key in given):
-        rows.append([f"`{key}`", *(_shown(getattr(each, key)) for each in configs)])
+    rows += [
+        [f"`{key}`", *(_shown(getattr(each, key)) for each in configs)] for key in asdict(configs[0]) if key in given
+    ]
     return markdown_table(["", *names], rows)
 
 
@@ -44,16 +43,14 @@ def _shown(value: object) -> str:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("recipes", help="what the recipe chooses for data of different kinds, and why")
-    add_data_arguments(parser, Path("docs/benchmarks/recipes.md"))
-    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME", help="default %(default)s")
+    add_data_arguments(parser, Path("docs/benchmarks/recipes.md"), DEFAULT_SETS)
     parser.set_defaults(run=_main)
 
 
 def _main(options: argparse.Namespace) -> None:
-    sets: list[PreparedData] = [
-        benchmark_data(name, options.data_folder, options.output, leave_one_out(name)) for name in options.sets
+    counted = [
+        count(benchmark_data(name, options.data_folder, options.output, leave_one_out(name))) for name in options.sets
     ]
-    counted = [count(data) for data in sets]
     table = recipes_table(options.sets, counted)
     print(table, end="\n\n")
     command = f"    python -m scripts.benchmark recipes --data-folder DATA --sets {' '.join(options.sets)}"

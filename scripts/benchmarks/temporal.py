@@ -158,8 +158,7 @@ def verdicts(results: Sequence[TemporalResult]) -> str:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("temporal", help="the automatic recipe on a global-temporal split")
-    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"))
-    parser.add_argument("--sets", nargs="+", default=list(DEFAULT_SETS), metavar="NAME", help="default %(default)s")
+    add_experiment_arguments(parser, Path("docs/benchmarks/accuracy.md"), DEFAULT_SETS)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="1…N (default %(default)s)")
     parser.set_defaults(run=_main)
 

@@ -248,8 +248,7 @@ def speed_table(name: str, segue: Course, peer: Course, peer_name: str) -> str:
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("training-speed", help="seconds to equal accuracy beside RecTools' SASRec")
-    add_experiment_arguments(parser, Path("docs/benchmarks/training-speed.md"))
-    parser.add_argument("--sets", nargs="+", default=["beauty", "ml-1m"], metavar="NAME", help="default %(default)s")
+    add_experiment_arguments(parser, Path("docs/benchmarks/training-speed.md"), ("beauty", "ml-1m"))
     parser.add_argument("--peer-python", type=Path, required=True, metavar="PYTHON",
                         help="of a virtual environment in which rectools[torch] is installed")  # fmt: skip
     parser.add_argument("--peer-set", action="append", default=[], metavar="KEY=VALUE",
