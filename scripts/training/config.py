@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scripts.training.blocks import Layer
 from scripts.training.losses import Loss
-from scripts.training.model_config import Attributes, Head, ModelConfig, Similarity
+from scripts.training.model_config import Attributes, ModelConfig, Similarity
 from scripts.training.negatives import NegativeSource
+from scripts.training.prediction_head import Head
 from scripts.training.temporal import Temporal, TemporalPlace
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -45,7 +46,8 @@ class TrainingConfig:
     attributes     of items: added to their vectors (embedding), predicted of the next item (auxiliary), or both; none
                    where the data know of no value that several items share
     auxiliary_weight  of the prediction of attributes beside the loss
-    head           fully connected prediction head: one layer, or two with an activation between
+    head           fully connected prediction head: two layers whose output is added to the state (residual); with none
+                   the state is scored as it is
     tied           items are read with the vectors that they are scored with; otherwise with vectors of their own
     similarity     of a state and an item: their inner product or the cosine between them
     temperature    that scores are divided by; with cosine well below 1
@@ -95,7 +97,7 @@ class TrainingConfig:
     kernel_sizes: tuple[int, ...] = (5,)
     attributes: Attributes = "none"
     auxiliary_weight: float = 0.1
-    head: Head = "mlp"
+    head: Head = "residual"
     tied: bool = True
     similarity: Similarity = "inner"
     temperature: float = 1.0

@@ -23,6 +23,7 @@ from scripts.training.attribute_embedding import AttributeEmbedding, AttributeTa
 from scripts.training.blocks import Block, at_column
 from scripts.training.event_heads import NUM_EVENT_TYPES, TargetHead
 from scripts.training.model_config import ModelConfig
+from scripts.training.prediction_head import PredictionHead, prediction_head
 from scripts.training.relative_bias import Relations, RelativeBias, time_buckets
 from scripts.training.temporal import temporal_module
 
@@ -97,16 +98,7 @@ class SequenceModel(nn.Module):
         )
         self.temporal = _temporal(config) if config.temporal_place == "after" else None
         self.norm = nn.LayerNorm(config.dim)
-        self.head = (
-            nn.Linear(config.dim, config.dim)
-            if config.head == "linear"
-            else nn.Sequential(
-                nn.Linear(config.dim, config.dim),
-                nn.GELU(),
-                nn.LayerNorm(config.dim),
-                nn.Linear(config.dim, config.dim),
-            )
-        )
+        self.head = prediction_head(config.head, config.dim)
         self.target = TargetHead(config.dim) if config.event_types else None
         self.attributes = None if attributes is None else AttributeEmbedding(attributes, config.dim)
         predicts = attributes is not None and config.attributes in ("auxiliary", "both")
@@ -283,3 +275,5 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         if module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
+    if isinstance(module, PredictionHead):
+        module.begin()

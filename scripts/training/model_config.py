@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scripts.training.blocks import Layer
+from scripts.training.prediction_head import Head
 from scripts.training.temporal import Temporal, TemporalPlace
 
-Head = Literal["linear", "mlp"]
 ContextInput = Literal["timestamps_ms", "event_types", "target_type"]
 Similarity = Literal["inner", "cosine"]
 Attributes = Literal["none", "embedding", "auxiliary", "both"]
@@ -31,7 +31,7 @@ class ModelConfig:
     temporal: Temporal = "none"
     temporal_place: TemporalPlace = "after"
     kernel_sizes: tuple[int, ...] = (5,)
-    head: Head = "mlp"
+    head: Head = "residual"
     attributes: Attributes = "none"
     tied: bool = True
     similarity: Similarity = "inner"

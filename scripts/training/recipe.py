@@ -7,14 +7,12 @@ import numpy as np
 from scripts.training.attributes import learn_attribute_values
 from scripts.training.config import TrainingConfig
 from scripts.training.interactions import PreparedData
-from scripts.training.model_config import Head
 
 FULL_CATALOGUE_LIMIT = 20_000
 """Items up to which the loss is taken over all of them; beyond, the product of states and catalogue is most of the
 work."""
 RARE_ITEMS = 30
-"""Events per item below which one layer is enough of a head: two gain nothing on Beauty (13); MovieLens 100K (58) and
-1M (289) need them. Below it the mean of two models is taken as well: on Beauty .0679 ± .0002 of NDCG@10 where one has
+"""Events per item below which the mean of two models is taken: on Beauty (13) .0679 ± .0002 of NDCG@10 where one had
 .0673 ± .0003."""
 RULES_LIMIT = 100_000
 """Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
@@ -80,7 +78,6 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
     batch_tokens = min(8192, max(512, 2 ** round(np.log2(max(statistics.num_steps / 100, 1)))))
     dropout = 0.5 if statistics.events_per_item < 100 else 0.2
     is_sparse = statistics.events_per_item < RARE_ITEMS
-    head: Head = "linear" if is_sparse else "mlp"
     is_small = statistics.num_items <= FULL_CATALOGUE_LIMIT
     max_epochs = min(100, max(5, STEPS_BUDGET // max(statistics.num_steps, 1)))
     config = TrainingConfig(
@@ -90,7 +87,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         dropout=dropout,
         temporal="conv",
         attributes="embedding" if statistics.num_attribute_values else "none",
-        head=head,
+        head="residual",
         loss="cross_entropy" if is_small else "sampled_softmax",
         num_negatives=1024,
         learning_rate=3e-3,
@@ -116,7 +113,6 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "attributes": f"{statistics.num_attribute_values:,} values that several items share"
         if statistics.num_attribute_values
         else "no value that several items share",
-        "head": f"{statistics.events_per_item:.1f} events per item: one layer below {RARE_ITEMS}, two from there on",
         "loss": f"{statistics.num_items:,} items: {'all' if is_small else 'a sample'} of them against each target",
         "learning_rate": "for all data: a third of it came to the same on Beauty in twice the epochs",
         "weight_decay": "for all data: .01 lost .0045 on MovieLens 1M; from .01 to 1 Beauty is the same",

@@ -41,7 +41,7 @@ def trained_result(folder: Path, data: PreparedData, config: TrainingConfig) -> 
         {"temporal": "none", "loss": "cross_entropy"},
         {"temporal": "conv", "loss": "sampled_softmax", "num_negatives": 32},
         {"temporal": "gru", "loss": "gbce", "num_negatives": 32},
-        {"head": "linear", "loss": "bce", "num_negatives": 32},
+        {"head": "none", "loss": "bce", "num_negatives": 32},
         {"denoise": 0.3},
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),

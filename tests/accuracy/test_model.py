@@ -23,6 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"time_bias": True},
     {"event_types": True, "temporal": "conv"},
     {"event_types": True, "time_bias": True},
+    {"head": "none"},
     {"tied": False},
     {"similarity": "cosine", "temperature": 0.1},
 ]
@@ -173,3 +174,13 @@ def test_what_is_scored_is_not_what_is_read_unless_tied() -> None:
     with torch.no_grad():
         model.item_embedding.weight[1:] += 1
     torch.testing.assert_close(model.last_state(items, model.item_vectors()), state)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_prediction_head_begins_as_the_identity(tied: bool) -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, tied=tied)).eval()
+    items = torch.randint(1, NUM_ITEMS + 1, (4, MAX_LENGTH))
+    states = model(items, model.item_vectors())
+    model.head = torch.nn.Identity()
+    assert torch.equal(model(items, model.item_vectors()), states)

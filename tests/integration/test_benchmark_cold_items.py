@@ -49,14 +49,15 @@ def test_item_with_the_attributes_that_a_state_points_at_comes_first(sets: Path,
     """The state of every history is the vector of green: a green item scores 1, others 0."""
     cold = hold_out(benchmark_source("walk", sets, tmp_path), "walk", tmp_path / "data")
     table = shared_attributes(cold.data.attributes)
-    attention = SequenceModel(ModelConfig(27, 10, dim=8, num_blocks=1, attributes="embedding"), table).eval()
-    vectors_AD, last = attention.attribute_vectors(), attention.head[-1]
+    config = ModelConfig(27, 10, dim=8, num_blocks=1, head="none", attributes="embedding")
+    attention = SequenceModel(config, table).eval()
+    vectors_AD = attention.attribute_vectors()
     assert vectors_AD is not None
     with torch.no_grad():
         vectors_AD.copy_(torch.eye(3, 8))  # blue, green, red
         attention.item_embedding.weight.zero_()
-        last.weight.zero_()
-        last.bias.copy_(vectors_AD[1])
+        attention.norm.weight.zero_()
+        attention.norm.bias.copy_(vectors_AD[1])
     ranks = rank_held_out(cold, FusedModel(attention, None, 0))
     colours = [cold.attributes[place]["colour"] for place in cold.targets]
     num_green = sum(each["colour"] == "green" for each in cold.attributes)

@@ -36,11 +36,6 @@ def test_rare_items_get_more_dropout_and_much_data_fewer_epochs() -> None:
     assert choose_recipe(GROCERIES)[0].max_epochs < choose_recipe(MOVIES)[0].max_epochs
 
 
-def test_rare_items_get_a_head_of_one_layer() -> None:
-    assert choose_recipe(BEAUTY)[0].head == "linear"
-    assert choose_recipe(MOVIES)[0].head == "mlp"
-
-
 def test_rare_items_get_two_models_and_large_catalogues_no_reranker() -> None:
     assert [choose_recipe(each)[0].members for each in (BEAUTY, MOVIES, GROCERIES)] == [2, 1, 1]
     assert [choose_recipe(each)[0].rerank for each in (BEAUTY, MOVIES, GROCERIES, HUGE)] == [True, True, True, False]

@@ -139,7 +139,7 @@ def reranked_model(*, excludes_seen: bool, returns: float = 0.0) -> FusedModel:
     torch.manual_seed(0)
     attention = SequenceModel(ModelConfig(NUM_ITEMS, 10, dim=8, num_blocks=1, num_heads=1)).eval()
     with torch.no_grad():
-        attention.item_embedding.weight[1:].mul_(20)
+        attention.item_embedding.weight[1:].mul_(5)
     rng = np.random.default_rng(0)
     rules = RuleTable(
         rng.integers(1, NUM_ITEMS + 1, (NUM_ITEMS + 1, 4)).astype(np.int32),

@@ -66,15 +66,14 @@ def item_id(item_index: int) -> str:
 def simulated_model(max_length: int, *, num_items: int = MODEL_ITEMS, seed: int = 0) -> FusedModel:
     """Untrained: the state of a history is `LOGIT_SCALE` times the direction of its newest item, roughly."""
     torch.manual_seed(seed)
-    attention = SequenceModel(ModelConfig(num_items, max_length, dim=DIM, head="linear"))
+    attention = SequenceModel(ModelConfig(num_items, max_length, dim=DIM, head="none"))
     tables = simulated_tables(num_items, seed=seed)
     with torch.no_grad():
         attention.item_embedding.weight.copy_(torch.from_numpy(tables["item_vectors"]))
         for name, weight in attention.named_parameters():
             if "blocks" in name and weight.dim() == 2:
                 weight.mul_(BRANCHES**0.5)  # two matrices lie behind one another in each branch
-        assert isinstance(attention.head, torch.nn.Linear)  # noqa: S101  # says the configuration above
-        attention.head.weight.copy_(torch.eye(DIM) * LOGIT_SCALE / DIM**0.5)
+        attention.norm.weight.fill_(LOGIT_SCALE / DIM**0.5)
     return FusedModel(attention.eval(), RuleTable(tables["rule_items"], tables["rule_weights"]), SHARE_OF_RULES).eval()
 
 
