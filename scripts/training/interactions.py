@@ -133,6 +133,11 @@ class Cases:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def chosen(self, rows: NDArray[np.int64]) -> "Cases":
+        histories = self.histories.prefixes(rows, self.histories.lengths[rows])
+        types = None if self.target_types is None else self.target_types[rows]
+        return Cases(histories, self.targets[rows], self.user_indices[rows], types)
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:

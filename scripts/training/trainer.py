@@ -288,6 +288,4 @@ def validation_cases(data: PreparedData, at_most: int, seed: int) -> Cases:
     if len(cases) <= at_most:
         return cases
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(len(cases), at_most, replace=False))
-    histories = cases.histories.prefixes(chosen, cases.histories.lengths[chosen])
-    return Cases(histories, cases.targets[chosen], cases.user_indices[chosen])
+    return cases.chosen(np.sort(rng.choice(len(cases), at_most, replace=False)))

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from app.ranking.ranker import ItemSequence
 from scripts.training.evaluation import evaluate
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.learner import Learner
-from scripts.training.model import SequenceModel
-from scripts.training.run_folder import CHECKPOINT_FILE, RunConfig, RunError, start_run
+from scripts.training.run_folder import RunConfig, RunError, load_run, start_run
 from scripts.training.scorer import ModelScorer
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
 from scripts.training.trainer import train
@@ -35,9 +33,7 @@ def model(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Fused
     config = SMALL.with_values({"event_types": True})
     start_run(folder, RunConfig(config, str(data.folder), data.fingerprint, NUM_ITEMS, {}), resume=False)
     train(data, config, folder, observer=SilentObserver())
-    # The last epoch: the best one is chosen by the ranking for any type, which knows all it can before the heads do.
-    last = torch.load(folder / CHECKPOINT_FILE, weights_only=True)["average"]
-    return FusedModel(SequenceModel.of_state(config.model_config(NUM_ITEMS), last).eval(), None, 0)
+    return load_run(folder).model
 
 
 def test_head_of_an_action_ranks_the_items_of_that_action_first(data: PreparedData, model: FusedModel) -> None:
