@@ -36,7 +36,8 @@ class TrainingConfig:
     position_bias  a learnt number per head for the steps between two events is added to their attention score
     time_bias      the same for the time between them, in buckets that grow with it; needs times that are a clock
     event_types    are read with the items, and each has a head of its own over a shared body; which one ranks is chosen
-                   at request time, otherwise one for any type; needs events of several types
+                   at request time, otherwise one for any type; needs events of several types, and validation asks for
+                   each event by its own
     layer          plain residual blocks, or gated ones (ligr)
     expansion      the feed-forward layer is so many times dim wide
     dropout        of embeddings and of what each layer adds

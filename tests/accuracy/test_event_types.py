@@ -11,7 +11,7 @@ from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.learner import Learner
 from scripts.training.run_folder import RunConfig, RunError, load_run, start_run
-from scripts.training.scorer import ModelScorer
+from scripts.training.scorer import ModelScorer, metrics_at_10, validate
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
 from scripts.training.trainer import train
 from tests.accuracy.conftest import SMALL, SilentObserver
@@ -75,6 +75,13 @@ def test_events_of_a_type_are_ranked_best_by_its_own_head(data: PreparedData, mo
         assert of_heads.pop(index) > 0.85
         assert of_heads.pop(0) < 0.6
         assert max(of_heads) < 0.1
+
+
+def test_validation_asks_for_the_type_of_what_came(data: PreparedData, model: FusedModel) -> None:
+    """Three items are possible for who does not know the type: an NDCG of (1 + 1 / log₂ 3 + 1 / 2) / 3 = 0.71."""
+    cases = data.cases("validation")
+    assert metrics_at_10(ModelScorer(model), data, cases)["ndcg@10"] == pytest.approx(0.71, abs=0.05)
+    assert validate(model, data, cases)["ndcg@10"] > 0.9
 
 
 def test_model_without_heads_has_no_parameter_for_them(data: PreparedData) -> None:
