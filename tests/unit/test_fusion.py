@@ -14,7 +14,7 @@ from scripts.training.ensemble import Ensemble
 from scripts.training.fitting import SHARES, fit_fusion, fuse, inner_hold_out
 from scripts.training.fusion import RETURNS_READ, FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
-from scripts.training.interactions import Cases, Interactions
+from scripts.training.interactions import Interactions
 from scripts.training.model import NextItemModel, SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable, learn_rules
@@ -182,10 +182,7 @@ def test_few_cases_choose_the_share_and_all_of_them_judge_the_re_ranker(tmp_path
     data = write_sequences(tmp_path / "ring", walks, name="ring", num_items=NUM_ITEMS, exclude_seen=True)
     config = TrainingConfig(rerank=True, followers=5, max_length=MAX_LENGTH)
     cases = data.cases("validation")
-    few = np.arange(5)
-    some_cases = Cases(
-        cases.histories.prefixes(few, cases.histories.lengths[few]), cases.targets[few], cases.user_indices[few]
-    )
+    some_cases = cases.chosen(np.arange(5))
     fitted = fit_fusion(attention(), data, config, inner_hold_out(data, config), cases, some_cases)
 
     mixture = fitted.model.parts().get("without_reranker", fitted.model)
