@@ -106,7 +106,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
         "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
         "num_negatives": "not needed: the loss is taken over every item" if is_small else "shared by all of a batch",
-        "time_bias": "a clock, but what it gains is measured on one set alone"
+        "time_bias": "a clock, but of three sets that have one a single one gained by it (.0025, MovieLens 100K)"
         if statistics.has_clock
         else "times are an order: there is no interval to learn from",
         "temporal": "the last few items as a pattern: as good or better wherever it was tried",
