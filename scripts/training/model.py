@@ -276,4 +276,4 @@ def _initialise(module: nn.Module) -> None:
         if module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
     if isinstance(module, PredictionHead):
-        module.begin()
+        nn.init.zeros_(module.last.weight)  # its bias is zero by now: children come first

@@ -25,10 +25,6 @@ class PredictionHead(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.last = nn.Linear(dim, dim)
 
-    def begin(self) -> None:
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
     def forward(self, x_BLD: Tensor) -> Tensor:
         change_BLD: Tensor = self.last(self.norm(self.activation(self.first(x_BLD))))
         return x_BLD + change_BLD
