@@ -140,9 +140,10 @@ def largest_of_rows(matrix: sp.csr_array, count: int) -> sp.csr_array:
     kept = np.arange(len(rows))
     if lengths.max(initial=0) > count:
         # Only what reaches the count-th value of its row is sorted: most of a long row is not.
-        padded = np.full((matrix.shape[0], int(lengths.max())), -np.inf, dtype=np.float32)
-        padded[rows, kept - matrix.indptr[rows]] = matrix.data
-        least = np.partition(padded, padded.shape[1] - count, axis=1)[:, padded.shape[1] - count]
+        least = np.full(len(lengths), -np.inf, dtype=matrix.dtype)
+        for row in np.flatnonzero(lengths > count):
+            values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
+            least[row] = np.partition(values, len(values) - count)[len(values) - count]
         kept = np.flatnonzero(matrix.data >= least[rows])
     rows = rows[kept]
     order = np.lexsort((matrix.indices[kept], -matrix.data[kept], rows))
