@@ -1,7 +1,7 @@
 """A model beside the baselines on the same cases: what `evaluate` writes down and the report shows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from scripts.training.evaluation import (
 from scripts.training.interactions import Cases, Part, PreparedData
 
 MODEL = "model"
+ASKED_FOR_TYPE = "asked_for_type"
 HEADLINE_METRICS = ("hit_rate@10", "ndcg@10")
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Results by the scorer's name: the model's first, then those of its parts alone, then the baselines'.
+    """Results by the scorer's name: the model's first, then those of `parts`, then the baselines'.
 
     `as_served` repeats the evaluation with only the newest `history_cap` events of each history; None where no
     history is longer, because the two protocols are then one.
@@ -39,7 +40,8 @@ class Comparison:
     as_served: dict[str, EvaluationResult] | None
     history_cap: int
     parts: tuple[str, ...] = ()
-    """Names of the model's parts: what each contributes is the model's result minus what is left without it."""
+    """Names of the model's parts: what each contributes is the model's result minus what is left without it. Before
+    them, where the model was asked for the event type of each target as well, `ASKED_FOR_TYPE`."""
 
     @property
     def baselines(self) -> list[str]:
@@ -81,6 +83,7 @@ def compare(
     part: Part,
     *,
     parts: Mapping[str, Scorer] | None = None,
+    asks_types: bool = False,
     history_cap: int,
     exclude_seen: bool | None = None,
     progress: Callable[[str, int, int], object] = lambda _name, _done, _total: None,
@@ -92,6 +95,8 @@ def compare(
         data: prepared data with cases in `part`.
         part: validation or test.
         parts: of the model, by name, evaluated alone.
+        asks_types: evaluate the model once more, asked for the event type of each target: of one that has a head for
+            each.
         history_cap: events of a user that the service keeps.
         exclude_seen: mask the items of the history; by default what the data say.
         progress: told what is being evaluated, how many cases are done and how many there are.
@@ -100,11 +105,13 @@ def compare(
     masks_seen = data.exclude_seen if exclude_seen is None else exclude_seen
     progress("fitting baselines", 0, len(cases))
     baselines = fit_baselines(data.train, data.num_items, exclude_seen=masks_seen)
-    scorers: dict[str, Scorer] = {MODEL: scorer, **(parts or {}), **baselines}
+    asked = {ASKED_FOR_TYPE: scorer} if asks_types else {}
+    scorers: dict[str, Scorer] = {MODEL: scorer, **asked, **(parts or {}), **baselines}
+    cases_of = {ASKED_FOR_TYPE: replace(cases, asks_type=True)}
 
     def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
         return {
-            name: _evaluate(each, data, cases, masks_seen, cap, f"{name}{label}", progress)
+            name: _evaluate(each, data, cases_of.get(name, cases), masks_seen, cap, f"{name}{label}", progress)
             for name, each in scorers.items()
         }
 
@@ -142,7 +149,7 @@ def compare(
         },
         as_served=run_all(history_cap, ", as served") if is_capped else None,
         history_cap=history_cap,
-        parts=tuple(parts or {}),
+        parts=(*asked, *(parts or {})),
     )
 
 

@@ -117,7 +117,7 @@ def evaluate(
     covered_at = np.full(num_items + 1, np.iinfo(np.int64).max)
     for start in range(0, len(cases), batch_size):
         chosen = by_length[start : start + batch_size]
-        histories = [cases.histories.item_sequence(int(case), history_cap) for case in chosen]
+        histories = [cases.history(int(case), history_cap) for case in chosen]
         scores_BV = _checked(scorer(histories), len(chosen), num_items)
         if exclude_seen:
             rows = np.repeat(np.arange(len(chosen)), [len(history.items) for history in histories])

@@ -11,7 +11,7 @@ A data folder holds four files, written by `prepare` and read by everything offl
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -123,20 +123,29 @@ class Interactions:
 @dataclass(frozen=True, eq=False)
 class Cases:
     """What is evaluated: sequence i of `histories` was followed by item `targets[i]`; both are of `user_indices[i]`.
-    `target_types` are the event types of the targets, where these are known."""
+    `target_types` are the event types of the targets, where these are known; with `asks_type` each case asks for its
+    own, otherwise for any."""
 
     histories: Interactions
     targets: NDArray[np.int32]
     user_indices: NDArray[np.int64]
     target_types: NDArray[np.uint8] | None = None
+    asks_type: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
 
+    def history(self, case: int, cap: int | None = None) -> ItemSequence:
+        """What is known of one case; with `cap`, only the newest `cap` events of it (at least 1)."""
+        sequence = self.histories.item_sequence(case, cap)
+        if not self.asks_type or self.target_types is None:
+            return sequence
+        return replace(sequence, target_type=int(self.target_types[case]))
+
     def chosen(self, rows: NDArray[np.int64]) -> "Cases":
         histories = self.histories.prefixes(rows, self.histories.lengths[rows])
         types = None if self.target_types is None else self.target_types[rows]
-        return Cases(histories, self.targets[rows], self.user_indices[rows], types)
+        return Cases(histories, self.targets[rows], self.user_indices[rows], types, self.asks_type)
 
 
 @dataclass(frozen=True, eq=False)

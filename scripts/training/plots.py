@@ -13,15 +13,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.training.comparison import MODEL, Comparison
+from scripts.training.comparison import ASKED_FOR_TYPE, MODEL, Comparison
 from scripts.training.evaluation import EvaluationResult, Group, Interval
 from scripts.training.run_folder import WATCHED_METRIC
 
 INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
 SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
 """One for each line but the model's: three of its parts at most, and five baselines."""
-NOT_DRAWN = ("first_member_alone", "without_returns", "without_reranker")
-"""Rows of the tables whose lines would lie on the model's or on that of attention."""
+NOT_DRAWN = (ASKED_FOR_TYPE, "first_member_alone", "without_returns", "without_reranker")
+"""Rows of the tables that answer another question, or whose lines would lie on the model's or on that of attention."""
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -31,6 +31,7 @@ CSS_VARIABLES = {
 }
 LABELS = {
     MODEL: "Segue",
+    ASKED_FOR_TYPE: "Asked for the type",
     "first_member_alone": "One attention model",
     "attention_alone": "Attention alone",
     "rules_alone": "Rules alone",

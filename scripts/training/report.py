@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from scripts.training.calibration import MAX_CASES, CalibrationReport
-from scripts.training.comparison import CONFIDENCE, HEADLINE_METRICS, MODEL, Comparison
+from scripts.training.comparison import ASKED_FOR_TYPE, CONFIDENCE, HEADLINE_METRICS, MODEL, Comparison
 from scripts.training.evaluation import EvaluationResult, Interval
 from scripts.training.interactions import PreparedData
 from scripts.training.plots import (
@@ -62,6 +62,8 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 
 
 PART_TEXTS = {
+    ASKED_FOR_TYPE: "The model has a head for each event type. In its own row it ranks for any; asked for the type, it "
+    "was told which kind of event came next, as a request may tell it, and validation during training went by that.",
     "first_member_alone": "Attention is the mean of several models: what the others add is the distance from one of "
     "them to attention alone.",
     "attention_alone": "Segue mixes attention with sequential rules of its own, which read more than the baseline of "
@@ -74,7 +76,7 @@ PART_TEXTS = {
     "without_discount": "At last popular items lose a little of their score, for the long tail: what that costs is the "
     "distance to the row without it.",
 }
-"""By what is left out of the model in a row of its own."""
+"""What a row of the table says, by its name."""
 
 
 def report_html(

@@ -62,13 +62,7 @@ def validate(model: NextItemModel, data: PreparedData, cases: Cases) -> dict[str
     A model with a head for each event type is asked for the type of what came next: ranking for any type soon knows all
     that it can, and would end a training whose heads have hardly begun.
     """
-    types = cases.target_types
-    if not model.config.event_types or types is None:
-        return metrics_at_10(ModelScorer(model), data, cases)
-    rows_of = {int(index): np.flatnonzero(types == index) for index in np.unique(types)}
-    found = [metrics_at_10(ModelScorer(model, index), data, cases.chosen(rows)) for index, rows in rows_of.items()]
-    sizes = [len(rows) for rows in rows_of.values()]
-    return {name: float(np.average([each[name] for each in found], weights=sizes)) for name in found[0]}
+    return metrics_at_10(ModelScorer(model), data, replace(cases, asks_type=model.config.event_types))
 
 
 def metrics_at_10(scorer: Scorer, data: PreparedData, cases: Cases) -> dict[str, float]:

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from app.ranking.ranker import ItemSequence
+from scripts.evaluate import table
+from scripts.training.comparison import ASKED_FOR_TYPE, MODEL, compare
 from scripts.training.evaluation import evaluate
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.learner import Learner
+from scripts.training.report import report_html
 from scripts.training.run_folder import RunConfig, RunError, load_run, start_run
 from scripts.training.scorer import ModelScorer, metrics_at_10, validate
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
@@ -82,6 +85,21 @@ def test_validation_asks_for_the_type_of_what_came(data: PreparedData, model: Fu
     cases = data.cases("validation")
     assert metrics_at_10(ModelScorer(model), data, cases)["ndcg@10"] == pytest.approx(0.71, abs=0.05)
     assert validate(model, data, cases)["ndcg@10"] > 0.9
+
+
+def test_evaluation_reports_both_questions(data: PreparedData, model: FusedModel) -> None:
+    comparison = compare(ModelScorer(model), data, "test", asks_types=True, history_cap=8)
+    any_type, own_type = (comparison.results[name].metrics["ndcg@10"] for name in (MODEL, ASKED_FOR_TYPE))
+    assert any_type == pytest.approx(0.71, abs=0.05)
+    assert own_type > 0.9
+    assert comparison.as_served is not None
+    assert comparison.as_served[ASKED_FOR_TYPE].metrics["ndcg@10"] > 0.9
+    assert ASKED_FOR_TYPE not in comparison.baselines
+    assert "Asked for the type" in table(comparison)
+    assert "a head for each event type" in report_html("x", comparison, data, [], {})
+    assert "a head for each" not in report_html(
+        "x", compare(ModelScorer(model), data, "test", history_cap=8), data, [], {}
+    )
 
 
 def test_model_without_heads_has_no_parameter_for_them(data: PreparedData) -> None:
