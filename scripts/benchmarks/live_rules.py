@@ -31,7 +31,7 @@ from scripts.training.fusion import FusedModel, RuleTensors
 from scripts.training.interactions import PreparedData
 from scripts.training.recipe import choose_recipe, count
 from scripts.training.run_folder import load_run
-from scripts.training.scorer import context_of, pad_items
+from scripts.training.scorer import model_inputs
 
 DEFAULT_SETS = ("ml-100k", "completejourney")
 PERIODS = 5
@@ -126,11 +126,11 @@ def _tested(
         return []
     prefixes = everything.prefixes(owners, lengths)
     histories = [prefixes.item_sequence(number) for number in range(len(places))]
-    items_BL = pad_items([history.items for history in histories], model.max_length)
     targets_B1 = torch.from_numpy(everything.items[places].astype(np.int64))[:, None]
     hits = []
     with torch.inference_mode():
-        states_BD = model.states(items_BL, vectors_VD, context_of(histories, model))
+        items_BL, context = model_inputs(model, histories)
+        states_BD = model.states(items_BL, vectors_VD, context)
         for rules in (model.rules, live):
             scores_BV = model.fused_scores(states_BD, items_BL, vectors_VD, rules)
             wanted_B1 = scores_BV.gather(1, targets_B1)

@@ -5,7 +5,7 @@ The torch model, the exported graph and every baseline go through `evaluate`, so
 Shapes: B batch, V catalogue (num_items + 1 columns, column = item index, column 0 belongs to padding).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,24 +110,17 @@ def evaluate(
     if len(cases) == 0:
         raise ValueError("there are no cases to evaluate; leave-one-out needs users with at least 3 events")
     cutoffs = tuple(sorted(cutoffs))
-    batch_size = batch_size or histories_per_batch(num_items)
-    lengths = cases.histories.lengths if history_cap is None else np.minimum(cases.histories.lengths, history_cap)
-    by_length = np.argsort(lengths, kind="stable")
     ranks = np.empty(len(cases), np.int64)
     covered_at = np.full(num_items + 1, np.iinfo(np.int64).max)
-    for start in range(0, len(cases), batch_size):
-        chosen = by_length[start : start + batch_size]
-        histories = [cases.history(int(case), history_cap) for case in chosen]
-        scores_BV = _checked(scorer(histories), len(chosen), num_items)
-        if exclude_seen:
-            rows = np.repeat(np.arange(len(chosen)), [len(history.items) for history in histories])
-            scores_BV[rows, np.concatenate([history.items for history in histories]).astype(np.int64)] = np.nan
+    for chosen, histories in batches_of(cases, batch_size or histories_per_batch(num_items), history_cap):
+        scores_BV = _eligible(scorer(histories), histories, num_items, exclude_seen=exclude_seen)
         ranks[chosen] = _ranks(scores_BV, cases.targets[chosen])
         if with_coverage:
             _note_coverage(covered_at, scores_BV, cutoffs[-1])
         del scores_BV  # or the next batch would be scored beside it
         progress(len(chosen))
 
+    lengths = cases.histories.lengths if history_cap is None else np.minimum(cases.histories.lengths, history_cap)
     metrics = _mean_metrics(ranks, cutoffs)
     if with_coverage:
         metrics |= {f"coverage@{k}": float((covered_at[1:] <= k).mean()) for k in cutoffs}
@@ -158,15 +151,43 @@ def histories_per_batch(num_items: int) -> int:
     return max(1, min(512, SCORES_PER_BATCH // (num_items + 1)))
 
 
-def _checked(scores_BV: NDArray[np.float32], num_cases: int, num_items: int) -> NDArray[np.float32]:
-    """A copy that may be overwritten, with NaN as the mark of what is not eligible: column 0, to begin with."""
-    if scores_BV.shape != (num_cases, num_items + 1):
-        raise ValueError(f"scores have shape {scores_BV.shape}, expected {(num_cases, num_items + 1)}")
+def batches_of(
+    cases: "Cases", batch_size: int, history_cap: int | None = None
+) -> Iterator[tuple[NDArray[np.int64], list[ItemSequence]]]:
+    """Which cases, and their histories: those of similar length together."""
+    by_length = np.argsort(cases.histories.lengths, kind="stable")
+    for start in range(0, len(cases), batch_size):
+        chosen = by_length[start : start + batch_size]
+        yield chosen, [cases.history(int(case), history_cap) for case in chosen]
+
+
+def ranks_in(
+    scores_BV: NDArray[np.float32],
+    histories: Sequence[ItemSequence],
+    targets_B: NDArray[np.int32],
+    *,
+    num_items: int,
+    exclude_seen: bool,
+) -> NDArray[np.int64]:
+    """(B,): the rank of each target by one batch of scores; see `evaluate`."""
+    return _ranks(_eligible(scores_BV, histories, num_items, exclude_seen=exclude_seen), targets_B)
+
+
+def _eligible(
+    scores_BV: NDArray[np.float32], histories: Sequence[ItemSequence], num_items: int, *, exclude_seen: bool
+) -> NDArray[np.float32]:
+    """A copy that may be overwritten, with NaN as the mark of what is not eligible: column 0 and, where they are
+    masked, the items of the history."""
+    if scores_BV.shape != (len(histories), num_items + 1):
+        raise ValueError(f"scores have shape {scores_BV.shape}, expected {(len(histories), num_items + 1)}")
     scores_BV = np.array(scores_BV, dtype=np.float32)
     scores_BV[:, 0] = 0
     if np.isnan(scores_BV).any():
         raise ValueError("scores hold NaN, which has no rank; the model has diverged or a scorer divides by zero")
     scores_BV[:, 0] = np.nan
+    if exclude_seen:
+        rows = np.repeat(np.arange(len(histories)), [len(history.items) for history in histories])
+        scores_BV[rows, np.concatenate([history.items for history in histories]).astype(np.int64)] = np.nan
     return scores_BV
 
 

@@ -1,7 +1,7 @@
 """What a trained attention model is mixed with: rules, their share and a re-ranker, learnt and chosen in seconds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -9,13 +9,13 @@ import torch
 from scripts.training.attributes import shared_attributes
 from scripts.training.config import TrainingConfig
 from scripts.training.ensemble import Attention
-from scripts.training.evaluation import histories_per_batch
+from scripts.training.evaluation import batches_of, histories_per_batch, ndcg, ranks_in
 from scripts.training.fusion import FusedModel
 from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.reranker import Candidates, Reranker, item_statistics, learn_reranker
 from scripts.training.rules import RuleTable, learn_rules
-from scripts.training.scorer import context_of, pad_items, validate
+from scripts.training.scorer import model_inputs, validate
 
 SHARES = tuple(round(0.1 * step, 1) for step in range(10))
 
@@ -110,12 +110,9 @@ def fuse(
 
     `cases` are validation cases; `attention` and `rules` have learnt from `data.train` alone.
     """
-    reached: dict[float, float] = {}
-    for share in SHARES:
-        model = FusedModel(attention, rules if share else None, share)
-        reached[share] = validate(model, data, cases)["ndcg@10"]
-    share = max(SHARES, key=lambda each: reached[each])
-    return FusedModel(attention, rules if share else None, share), reached
+    mixtures = [FusedModel(attention, rules if share else None, share) for share in SHARES]
+    reached = dict(zip(SHARES, _reached_by_each(mixtures, data, cases), strict=True))
+    return mixtures[int(np.argmax(list(reached.values())))], reached
 
 
 def add_returns(
@@ -123,12 +120,33 @@ def add_returns(
 ) -> tuple[FusedModel, dict[float, float]]:
     """The same mixture with the `returns` that have the best NDCG@10 on the cases (the fewest of equal ones); they
     need rules, the smallest share of them where validation gave them none. And what each reached."""
-    reached = {0.0: by_share[model.share]}
     share = model.share or min(each for each in SHARES if each)
-    for returns in SHARES[1:]:
-        reached[returns] = validate(FusedModel(model.attention, rules, share, returns=returns), data, cases)["ndcg@10"]
-    returns = max(SHARES, key=lambda each: reached[each])
-    return (FusedModel(model.attention, rules, share, returns=returns) if returns else model), reached
+    mixtures = [FusedModel(model.attention, rules, share, returns=returns) for returns in SHARES[1:]]
+    found = [by_share[model.share], *_reached_by_each(mixtures, data, cases)]
+    return [model, *mixtures][int(np.argmax(found))], dict(zip(SHARES, found, strict=True))
+
+
+def _reached_by_each(mixtures: Sequence[FusedModel], data: PreparedData, cases: Cases) -> list[float]:
+    """NDCG@10 as `validate` gives it, of mixtures that differ in their weights alone: attention, which takes most of
+    the time, reads each history once for all of them."""
+    first = mixtures[0].eval()
+    cases = replace(cases, asks_type=first.config.event_types)
+    ranks = np.empty((len(mixtures), len(cases)), dtype=np.int64)
+    with torch.inference_mode():
+        item_vectors_VD = first.item_vectors()
+        for chosen, histories in batches_of(cases, histories_per_batch(data.num_items)):
+            items_BL, context = model_inputs(first, histories)
+            states_BD = first.states(items_BL, item_vectors_VD, context)
+            for mixture, ranks_of_mixture in zip(mixtures, ranks, strict=True):
+                scores_BV = mixture.fused_scores(states_BD, items_BL, item_vectors_VD, mixture.rules)
+                ranks_of_mixture[chosen] = ranks_in(
+                    scores_BV.float().cpu().numpy(),
+                    histories,
+                    cases.targets[chosen],
+                    num_items=data.num_items,
+                    exclude_seen=data.exclude_seen,
+                )
+    return [float(ndcg(each, 10).mean()) for each in ranks]
 
 
 def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed: int) -> Reranker | None:
@@ -137,12 +155,9 @@ def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed
     batches = []
     with torch.inference_mode():
         item_vectors_VD = mixture.eval().item_vectors()
-        device = item_vectors_VD.device
         for start in range(0, len(cases), size):
             rows = range(start, min(start + size, len(cases)))
-            histories = [cases.histories.item_sequence(row, mixture.max_length) for row in rows]
-            items_BL = pad_items([history.items for history in histories], mixture.max_length).to(device)
-            context = context_of(histories, mixture, device)
+            items_BL, context = model_inputs(mixture, [cases.histories.item_sequence(row) for row in rows])
             batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
     # A network this small learns no faster on a GPU.
     candidates = Candidates(*(torch.cat(parts).cpu() for parts in zip(*batches, strict=True)))

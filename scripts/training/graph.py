@@ -21,7 +21,7 @@ from app.ranking.ranker import ItemSequence
 from scripts.training.fusion import FusedModel, RuleTensors
 from scripts.training.model import Context
 from scripts.training.reranker import CANDIDATES
-from scripts.training.scorer import context_of, pad_items
+from scripts.training.scorer import model_inputs
 
 OPSET = 20
 PARITY_TOLERANCE = 1e-4
@@ -229,9 +229,8 @@ def _settled_items(model: FusedModel, history: ItemSequence, tolerance: float) -
 
 def score_all_positions(model: FusedModel, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
     """float32 (B, V) the way training computes it: every position through every layer, then the newest one picked."""
-    items_BL = pad_items([history.items for history in histories], model.max_length)
     with torch.inference_mode():
-        context = context_of(histories, model)
+        items_BL, context = model_inputs(model, histories)
         scores: NDArray[np.float32] = model.next_scores_of_full_pass(items_BL, model.item_vectors(), context).numpy()
     return scores
 

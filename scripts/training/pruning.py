@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from app.ranking.ranker import ItemSequence
 from scripts.training.blocks import FeedForward
 from scripts.training.model import SequenceModel
-from scripts.training.scorer import context_of, pad_items
+from scripts.training.scorer import model_inputs
 
 
 def prune(model: SequenceModel, share: float, histories: Sequence[ItemSequence]) -> SequenceModel:
@@ -34,7 +34,7 @@ def _activations(
     model: SequenceModel, layers: Sequence[FeedForward], histories: Sequence[ItemSequence]
 ) -> list[Tensor]:
     """(T, W) of each layer: what its second matrix reads, where there are items."""
-    items_BL = pad_items([history.items for history in histories], model.config.max_length)
+    items_BL, context = model_inputs(model, histories)
     seen: list[Tensor] = []
     hooks = [
         layer.narrow.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0][items_BL != 0]))
@@ -42,7 +42,7 @@ def _activations(
     ]
     try:
         with torch.inference_mode():
-            model(items_BL, model.item_vectors(), context_of(histories, model))
+            model(items_BL, model.item_vectors(), context)
     finally:
         for hook in hooks:
             hook.remove()

@@ -23,18 +23,17 @@ class ModelScorer:
         self._model = model
         self._target_type = target_type
         assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
-        self._device = next(model.eval().parameters()).device
+        model.eval()
         with torch.inference_mode():
             self._item_vectors_VD = model.item_vectors()
 
     def __call__(self, histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
         """float32 (len(histories), num_items + 1), column = item index; column 0 is −inf."""
-        items_BL = pad_items([history.items for history in histories], self._model.max_length)
+        if self._target_type:
+            histories = [replace(history, target_type=self._target_type) for history in histories]
         with torch.inference_mode():
-            if self._target_type:
-                histories = [replace(history, target_type=self._target_type) for history in histories]
-            context = context_of(histories, self._model, self._device)
-            scores_BV = self._model.next_scores(items_BL.to(self._device), self._item_vectors_VD, context)
+            items_BL, context = model_inputs(self._model, histories)
+            scores_BV = self._model.next_scores(items_BL, self._item_vectors_VD, context)
             scores: NDArray[np.float32] = scores_BV.float().cpu().numpy()
         return scores
 
@@ -83,20 +82,22 @@ def evaluate_at_10(scorer: Scorer, data: PreparedData, cases: Cases, *, with_cov
     )
 
 
-def context_of(histories: Sequence[ItemSequence], model: NextItemModel, device: torch.device | None = None) -> Context:
-    """What a model reads of histories besides their items."""
-
+def model_inputs(model: NextItemModel, histories: Sequence[ItemSequence]) -> tuple[torch.Tensor, Context]:
+    """Items (B, L) and what else the model reads of the newest events of each history, where the model is."""
+    assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
+    device = next(model.parameters()).device
     inputs = model.config.context_inputs
 
     def padded(name: ContextInput, rows: list[Sequence[int]]) -> torch.Tensor | None:
         return pad_items(rows, model.max_length).to(device) if name in inputs else None
 
     target_types_B = torch.tensor([history.target_type for history in histories], device=device)
-    return Context(
+    context = Context(
         timestamps_ms_BL=padded("timestamps_ms", [history.timestamps_ms for history in histories]),
         event_types_BL=padded("event_types", [history.event_types for history in histories]),
         target_types=target_types_B if "target_type" in inputs else None,
     )
+    return pad_items([history.items for history in histories], model.max_length).to(device), context
 
 
 def pad_items(rows: Sequence[Sequence[int]], max_length: int) -> torch.Tensor:
