@@ -28,7 +28,8 @@ def test_longer_histories_get_a_longer_model() -> None:
 
 def test_large_catalogues_are_sampled() -> None:
     assert choose_recipe(BEAUTY)[0].loss == "cross_entropy"
-    assert choose_recipe(GROCERIES)[0].loss == "sampled_softmax"
+    config = choose_recipe(GROCERIES)[0]
+    assert (config.loss, config.negatives, config.logq_correction) == ("sampled_softmax", "popularity", True)
 
 
 def test_rare_items_get_more_dropout_and_much_data_fewer_epochs() -> None:
