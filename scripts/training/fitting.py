@@ -15,7 +15,7 @@ from scripts.training.holdout import hold_out
 from scripts.training.interactions import Cases, Interactions, PreparedData
 from scripts.training.reranker import Candidates, Reranker, item_statistics, learn_reranker
 from scripts.training.rules import RuleTable, learn_rules
-from scripts.training.scorer import model_inputs, validate
+from scripts.training.scorer import model_inputs
 
 SHARES = tuple(round(0.1 * step, 1) for step in range(10))
 
@@ -71,16 +71,15 @@ def fit_fusion(
     by_returns: dict[float, float] = {}
     if not data.exclude_seen:
         model, by_returns = add_returns(model, rules, by_share, data, some_cases)
-    reached = validate(model, data, cases)["ndcg@10"]
-    if inner is None or len(inner.cases) == 0 or model.share == 0:
-        return Fitted(model, by_share, reached, None, by_returns)
-    mixture = _mixture(model, _rules(data, inner.left, config), inner.left, None)
-    reranker = fit_reranker(mixture, inner.cases, excludes_seen=data.exclude_seen, seed=config.seed)
-    if reranker is None:
-        return Fitted(model, by_share, reached, None, by_returns)
-    reordered = _mixture(model, rules, data.train, reranker)
-    reranked = validate(reordered, data, cases)["ndcg@10"]
-    return Fitted(reordered if reranked > reached else model, by_share, reached, reranked, by_returns)
+    stages = [model]
+    if inner is not None and len(inner.cases) and model.share:
+        mixture = _mixture(model, _rules(data, inner.left, config), inner.left, None)
+        reranker = fit_reranker(mixture, inner.cases, excludes_seen=data.exclude_seen, seed=config.seed)
+        if reranker is not None:
+            stages.append(_mixture(model, rules, data.train, reranker))
+    reached = _reached_by_each(stages, data, cases)
+    reranked = reached[1] if len(stages) > 1 else None
+    return Fitted(stages[int(np.argmax(reached))], by_share, reached[0], reranked, by_returns)
 
 
 def _mixture(chosen: FusedModel, rules: RuleTable, learnt_from: Interactions, reranker: Reranker | None) -> FusedModel:
@@ -127,8 +126,8 @@ def add_returns(
 
 
 def _reached_by_each(mixtures: Sequence[FusedModel], data: PreparedData, cases: Cases) -> list[float]:
-    """NDCG@10 as `validate` gives it, of mixtures that differ in their weights alone: attention, which takes most of
-    the time, reads each history once for all of them."""
+    """NDCG@10 as `validate` gives it, of mixtures of one attention, which takes most of the time and reads each history
+    once for all of them; they read as many events."""
     first = mixtures[0].eval()
     cases = replace(cases, asks_type=first.config.event_types)
     ranks = np.empty((len(mixtures), len(cases)), dtype=np.int64)
