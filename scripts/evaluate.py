@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.data,
             options.split,
             parts=run.parts(),
-            asks_types=run.model.config.event_types,
+            asks_type=run.model.config.event_types,
             history_cap=options.history_cap,
             exclude_seen=options.exclude_seen,
             progress=progress,

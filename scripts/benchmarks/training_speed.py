@@ -34,7 +34,15 @@ from scripts.training.run_folder import WATCHED_METRIC, read_history
 from scripts.training.scorer import metrics_at_10
 
 PEER_SCRIPT = Path(__file__).parent / "peers" / "rectools_sasrec.py"
-PLAIN = {"temporal": "none", "attributes": "none", "followers": 0, "members": 1, "rerank": False}
+PLAIN = {
+    "temporal": "none",
+    "attributes": "none",
+    "followers": 0,
+    "members": 1,
+    "rerank": False,
+    "negatives": "uniform",
+    "logq_correction": False,
+}
 """What the peer has not, switched off."""
 PEER_LOSSES = {"cross_entropy": "softmax", "sampled_softmax": "sampled_softmax", "gbce": "gBCE", "bce": "BCE"}
 SETTINGS_FILE = "settings.json"

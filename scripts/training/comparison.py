@@ -25,7 +25,8 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Results by the scorer's name: the model's first, then those of `parts`, then the baselines'.
+    """Results by the scorer's name: the model's first (and, asked for the event type of each target, that of
+    `ASKED_FOR_TYPE`), then those of its parts alone, then the baselines'.
 
     `as_served` repeats the evaluation with only the newest `history_cap` events of each history; None where no
     history is longer, because the two protocols are then one.
@@ -36,16 +37,15 @@ class Comparison:
     intervals: dict[str, dict[str, Interval]]
     """Scorer → headline metric → interval of the metric."""
     differences: dict[str, dict[str, Interval]]
-    """Baseline → headline metric → interval of model − baseline, paired by case."""
+    """Part or baseline → headline metric → interval of the model minus it, paired by case."""
     as_served: dict[str, EvaluationResult] | None
     history_cap: int
     parts: tuple[str, ...] = ()
-    """Names of the model's parts: what each contributes is the model's result minus what is left without it. Before
-    them, where the model was asked for the event type of each target as well, `ASKED_FOR_TYPE`."""
+    """Names of the model's parts: what each contributes is the model's result minus what is left without it."""
 
     @property
     def baselines(self) -> list[str]:
-        return [name for name in self.results if name != MODEL and name not in self.parts]
+        return [name for name in self.results if name not in (MODEL, ASKED_FOR_TYPE, *self.parts)]
 
     @property
     def best_baseline(self) -> str:
@@ -57,6 +57,7 @@ class Comparison:
         return {
             "protocol": self.protocol,
             MODEL: self.results[MODEL].metrics,
+            **({ASKED_FOR_TYPE: self.results[ASKED_FOR_TYPE].metrics} if ASKED_FOR_TYPE in self.results else {}),
             "parts": {name: self.results[name].metrics for name in self.parts},
             "baselines": {name: self.results[name].metrics for name in self.baselines},
             "intervals": _plain(self.intervals),
@@ -83,7 +84,7 @@ def compare(
     part: Part,
     *,
     parts: Mapping[str, Scorer] | None = None,
-    asks_types: bool = False,
+    asks_type: bool = False,
     history_cap: int,
     exclude_seen: bool | None = None,
     progress: Callable[[str, int, int], object] = lambda _name, _done, _total: None,
@@ -95,7 +96,7 @@ def compare(
         data: prepared data with cases in `part`.
         part: validation or test.
         parts: of the model, by name, evaluated alone.
-        asks_types: evaluate the model once more, asked for the event type of each target: of one that has a head for
+        asks_type: evaluate the model once more, asked for the event type of each target: of one that has a head for
             each.
         history_cap: events of a user that the service keeps.
         exclude_seen: mask the items of the history; by default what the data say.
@@ -105,14 +106,15 @@ def compare(
     masks_seen = data.exclude_seen if exclude_seen is None else exclude_seen
     progress("fitting baselines", 0, len(cases))
     baselines = fit_baselines(data.train, data.num_items, exclude_seen=masks_seen)
-    asked = {ASKED_FOR_TYPE: scorer} if asks_types else {}
-    scorers: dict[str, Scorer] = {MODEL: scorer, **asked, **(parts or {}), **baselines}
-    cases_of = {ASKED_FOR_TYPE: replace(cases, asks_type=True)}
+    scorers = {MODEL: (scorer, cases)}
+    if asks_type:
+        scorers[ASKED_FOR_TYPE] = (scorer, replace(cases, asks_type=True))
+    scorers |= {name: (each, cases) for name, each in {**(parts or {}), **baselines}.items()}
 
     def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
         return {
-            name: _evaluate(each, data, cases_of.get(name, cases), masks_seen, cap, f"{name}{label}", progress)
-            for name, each in scorers.items()
+            name: _evaluate(each, data, asked, masks_seen, cap, f"{name}{label}", progress)
+            for name, (each, asked) in scorers.items()
         }
 
     results = run_all(None, "")
@@ -145,11 +147,11 @@ def compare(
                 for metric in HEADLINE_METRICS
             }
             for name, result in results.items()
-            if name != MODEL
+            if name not in (MODEL, ASKED_FOR_TYPE)
         },
         as_served=run_all(history_cap, ", as served") if is_capped else None,
         history_cap=history_cap,
-        parts=(*asked, *(parts or {})),
+        parts=tuple(parts or {}),
     )
 
 

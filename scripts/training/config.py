@@ -251,8 +251,7 @@ def _conflicts(config: TrainingConfig) -> list[str]:
             and config.loss not in ("cross_entropy", "sampled_softmax")
             for name in ("label_smoothing", "denoise")
         },
-        f"logq_correction belongs to sampled_softmax, not to {config.loss}; set logq_correction=false": (
-            config.logq_correction and config.loss != "sampled_softmax"
-        ),
+        f"logq_correction belongs to sampled_softmax, not to {config.loss}; set logq_correction=false and "
+        "negatives=uniform": (config.logq_correction and config.loss != "sampled_softmax"),
     }
     return [text for text, holds in conflicts.items() if holds]

@@ -154,7 +154,8 @@ def histories_per_batch(num_items: int) -> int:
 def batches_of(
     cases: "Cases", batch_size: int, history_cap: int | None = None
 ) -> Iterator[tuple[NDArray[np.int64], list[ItemSequence]]]:
-    """Which cases, and their histories: those of similar length together."""
+    """Which cases, and their histories (with `history_cap` the newest events of each); those of similar length come
+    together."""
     by_length = np.argsort(cases.histories.lengths, kind="stable")
     for start in range(0, len(cases), batch_size):
         chosen = by_length[start : start + batch_size]

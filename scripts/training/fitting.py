@@ -126,8 +126,8 @@ def add_returns(
 
 
 def _reached_by_each(mixtures: Sequence[FusedModel], data: PreparedData, cases: Cases) -> list[float]:
-    """NDCG@10 as `validate` gives it, of mixtures of one attention, which takes most of the time and reads each history
-    once for all of them; they read as many events."""
+    """NDCG@10 as `validate` gives it, of mixtures around one attention, which takes most of the time and reads each
+    history once for all of them; all have one `max_length`."""
     first = mixtures[0].eval()
     cases = replace(cases, asks_type=first.config.event_types)
     ranks = np.empty((len(mixtures), len(cases)), dtype=np.int64)
@@ -156,7 +156,7 @@ def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed
         item_vectors_VD = mixture.eval().item_vectors()
         for start in range(0, len(cases), size):
             rows = range(start, min(start + size, len(cases)))
-            items_BL, context = model_inputs(mixture, [cases.histories.item_sequence(row) for row in rows])
+            items_BL, context = model_inputs(mixture, [cases.history(row) for row in rows])
             batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
     # A network this small learns no faster on a GPU.
     candidates = Candidates(*(torch.cat(parts).cpu() for parts in zip(*batches, strict=True)))

@@ -132,13 +132,17 @@ class Cases:
     target_types: NDArray[np.uint8] | None = None
     asks_type: bool = False
 
+    def __post_init__(self) -> None:
+        if self.asks_type and self.target_types is None:
+            raise ValueError("cases cannot ask for the types of targets whose types are not known")
+
     def __len__(self) -> int:
         return len(self.targets)
 
     def history(self, case: int, cap: int | None = None) -> ItemSequence:
-        """What is known of one case; with `cap`, only the newest `cap` events of it (at least 1)."""
+        """The history of one case, with the type it asks for; with `cap`, only the newest `cap` events (at least 1)."""
         sequence = self.histories.item_sequence(case, cap)
-        if not self.asks_type or self.target_types is None:
+        if self.target_types is None or not self.asks_type:
             return sequence
         return replace(sequence, target_type=int(self.target_types[case]))
 

@@ -61,7 +61,7 @@ td.wrap { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 """
 
 
-PART_TEXTS = {
+ROW_TEXTS = {
     ASKED_FOR_TYPE: "The model has a head for each event type. In its own row it ranks for any; asked for the type, it "
     "was told which kind of event came next, as a request may tell it, and validation during training went by that.",
     "first_member_alone": "Attention is the mean of several models: what the others add is the distance from one of "
@@ -106,7 +106,7 @@ def report_html(
                 [
                     f"Bars end at the mean, whiskers hold it with {CONFIDENCE:.0%} confidence (bootstrap over cases).",
                     "Every baseline learnt from the same events and went through the same evaluation.",
-                    *(PART_TEXTS[name] for name in comparison.parts),
+                    *(ROW_TEXTS[name] for name in comparison.results if name in ROW_TEXTS),
                 ]
             ),
             comparison_figure(comparison.intervals) + _differences(comparison),

@@ -109,7 +109,7 @@ def search_space(automatic: TrainingConfig) -> dict[str, BaseDistribution]:
     # Full cross-entropy over a catalogue that the recipe found too large for it would take most of the time.
     full = ("cross_entropy",) if automatic.loss == "cross_entropy" else ()
     # gBCE is calibrated for uniform negatives.
-    uniform = ("gbce",) if automatic.negatives == "uniform" else ()
+    uniform = ("gbce",) if automatic.negatives == "uniform" and not automatic.logq_correction else ()
     space["loss"] = CategoricalDistribution(_including(automatic.loss, *full, "sampled_softmax", *uniform))
     return space
 

@@ -1,18 +1,22 @@
 """One head per action over a shared body: the same history, asked for another action, gives another ranking."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.ranking.ranker import ItemSequence
-from scripts.evaluate import table
-from scripts.training.comparison import ASKED_FOR_TYPE, MODEL, compare
+from scripts.evaluate import main
+from scripts.training.comparison import compare
 from scripts.training.evaluation import evaluate
+from scripts.training.fitting import fuse
 from scripts.training.fusion import FusedModel
 from scripts.training.interactions import PreparedData
 from scripts.training.learner import Learner
 from scripts.training.report import report_html
+from scripts.training.rules import learn_rules
 from scripts.training.run_folder import RunConfig, RunError, load_run, start_run
 from scripts.training.scorer import ModelScorer, metrics_at_10, validate
 from scripts.training.synthetic import BEHAVIOURS, behaviour_sequences, write_sequences
@@ -31,11 +35,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 
 @pytest.fixture(scope="module")
-def model(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> FusedModel:
+def folder(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     config = SMALL.with_values({"event_types": True})
     start_run(folder, RunConfig(config, str(data.folder), data.fingerprint, NUM_ITEMS, {}), resume=False)
     train(data, config, folder, observer=SilentObserver())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> FusedModel:
     return load_run(folder).model
 
 
@@ -87,19 +96,30 @@ def test_validation_asks_for_the_type_of_what_came(data: PreparedData, model: Fu
     assert validate(model, data, cases)["ndcg@10"] > 0.9
 
 
-def test_evaluation_reports_both_questions(data: PreparedData, model: FusedModel) -> None:
-    comparison = compare(ModelScorer(model), data, "test", asks_types=True, history_cap=8)
-    any_type, own_type = (comparison.results[name].metrics["ndcg@10"] for name in (MODEL, ASKED_FOR_TYPE))
-    assert any_type == pytest.approx(0.71, abs=0.05)
-    assert own_type > 0.9
-    assert comparison.as_served is not None
-    assert comparison.as_served[ASKED_FOR_TYPE].metrics["ndcg@10"] > 0.9
-    assert ASKED_FOR_TYPE not in comparison.baselines
-    assert "Asked for the type" in table(comparison)
-    assert "a head for each event type" in report_html("x", comparison, data, [], {})
-    assert "a head for each" not in report_html(
-        "x", compare(ModelScorer(model), data, "test", history_cap=8), data, [], {}
-    )
+def test_shares_are_chosen_by_the_same_question(data: PreparedData, model: FusedModel) -> None:
+    cases = data.cases("validation")
+    _, reached = fuse(model.attention, learn_rules(data.train, NUM_ITEMS, followers=5), data, cases)
+    assert reached[0.0] == validate(model, data, cases)["ndcg@10"]
+
+
+def test_cases_without_types_cannot_ask_for_them(data: PreparedData) -> None:
+    with pytest.raises(ValueError, match="types are not known"):
+        replace(data.cases("test"), target_types=None, asks_type=True)
+
+
+def test_the_command_reports_both_questions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", str(folder), "--quiet", "--history-cap", "8"]) == 0
+    printed, figures = capsys.readouterr().out, json.loads((folder / "evaluation.json").read_text())
+    assert figures["model"]["ndcg@10"] == pytest.approx(0.71, abs=0.05)
+    assert figures["asked_for_type"]["ndcg@10"] > 0.9
+    assert printed.count("Asked for the type") == 3, "in the table, by repeats, as served; it is no rival of Segue"
+    assert "asked_for_type" not in {**figures["parts"], **figures["baselines"], **figures["differences"]}
+    assert "a head for each event type" in (folder / "report.html").read_text()
+
+
+def test_the_report_says_nothing_of_heads_that_were_not_asked(data: PreparedData, model: FusedModel) -> None:
+    comparison = compare(ModelScorer(model), data, "test", history_cap=8)
+    assert "a head for each" not in report_html("x", comparison, data, [], {})
 
 
 def test_model_without_heads_has_no_parameter_for_them(data: PreparedData) -> None:

@@ -25,6 +25,7 @@ from scripts.train import ProgressBar
 from scripts.training.config import ConfigError, TrainingConfig
 from scripts.training.evaluation import POPULARITY_SHARES
 from scripts.training.interactions import DataError, PreparedData
+from scripts.training.recipe import DataStatistics
 from scripts.training.synthetic import markov_sequences, write_sequences
 from tests.unit.test_interactions import prepared
 from tests.walk_set import settings, write_walk_set
@@ -186,6 +187,19 @@ def test_a_table_of_one_seed_and_of_three_names_both_commands() -> None:
 
 def test_the_rows_we_keep_fit_the_automatic_recipe(walk: PreparedData) -> None:
     assert len(configurations(read_rows(ROWS_FILE), walk, {})) > 10
+
+
+def test_the_rows_we_keep_fit_the_recipe_of_a_large_catalogue(
+    walk: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It samples, by popularity and with logQ, which other losses refuse."""
+    large = DataStatistics(num_items=50_000, num_steps=1_000_000, long_history=50, events_per_item=20)
+    monkeypatch.setattr(ablation, "count", lambda _: large)
+    configs = configurations([Row(AUTOMATIC), *read_rows(ROWS_FILE)], walk, {})
+    assert configs[AUTOMATIC].loss == "sampled_softmax"
+    assert {config.loss for config in configs.values()} == {"sampled_softmax", "cross_entropy", "bce", "gbce"}
+    uniform = configs["sampled softmax, 1,024 shared negatives"]
+    assert (uniform.negatives, uniform.logq_correction) == ("uniform", False)
 
 
 def test_a_row_that_does_not_fit_is_named_before_anything_is_trained(walk: PreparedData) -> None:

@@ -11,7 +11,7 @@ from app.ranking.exact import ExactRanker
 from app.ranking.ranker import ItemSequence
 from scripts.training.config import TrainingConfig
 from scripts.training.ensemble import Ensemble
-from scripts.training.fitting import SHARES, fit_fusion, fuse, inner_hold_out
+from scripts.training.fitting import SHARES, add_returns, fit_fusion, fuse, inner_hold_out
 from scripts.training.fusion import RETURNS_READ, FusedModel
 from scripts.training.graph import check_parity, export_graph, graph_of, tables_of
 from scripts.training.interactions import Interactions
@@ -172,6 +172,23 @@ def test_share_is_the_one_that_validation_likes_best(tmp_path: Path) -> None:
     assert model.share > 0
     assert reached[model.share] == max(reached.values()) == pytest.approx(1.0)
     assert reached[0.0] < 0.9
+
+
+def test_returns_are_chosen_among_mixtures_that_validation_judges(tmp_path: Path) -> None:
+    """Everyone walks a ring of three items: the next one is in the history, but not the newest."""
+    walks = [((np.arange(9) + start) % 3 + 1).astype(np.int32) for start in range(3)] * 5
+    data = write_sequences(tmp_path / "ring", walks, name="ring", num_items=NUM_ITEMS)
+    rules, cases = learn_rules(data.train, NUM_ITEMS, followers=5), data.cases("validation")
+    for share in (0.0, 0.2):
+        plain = FusedModel(attention(), rules if share else None, share)
+        model, reached = add_returns(plain, rules, {share: validate(plain, data, cases)["ndcg@10"]}, data, cases)
+        assert list(reached) == list(SHARES)
+        used = share or SHARES[1]
+        for returns in SHARES[1:]:
+            mixture = FusedModel(attention(), rules, used, returns=returns)
+            assert reached[returns] == validate(mixture, data, cases)["ndcg@10"]
+        assert reached[model.returns] == max(reached.values())
+        assert model.share == (used if model.returns else share)
 
 
 def test_few_cases_choose_the_share_and_all_of_them_judge_the_re_ranker(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_a_large_catalogue_is_never_scored_whole_nor_by_a_loss_for_other_negativ
     """gBCE is calibrated for uniform ones, and the recipe's are drawn by popularity here."""
     automatic = choose_recipe(DataStatistics(1_000_000, 40_000_000, 50, 40))[0]
     assert search_space(automatic)["loss"].choices == ("sampled_softmax",)
+    uniform = automatic.with_values({"negatives": "uniform", "logq_correction": False})
+    assert search_space(uniform)["loss"].choices == ("sampled_softmax", "gbce")
 
 
 def test_the_first_trial_is_the_automatic_recipe_and_the_best_one_is_kept(
