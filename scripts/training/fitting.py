@@ -156,7 +156,7 @@ def fit_reranker(mixture: FusedModel, cases: Cases, *, excludes_seen: bool, seed
         item_vectors_VD = mixture.eval().item_vectors()
         for start in range(0, len(cases), size):
             rows = range(start, min(start + size, len(cases)))
-            items_BL, context = model_inputs(mixture, [cases.history(row) for row in rows])
+            items_BL, context = model_inputs(mixture, [cases.history(row, mixture.max_length) for row in rows])
             batches.append(mixture.candidates(items_BL, item_vectors_VD, context, excludes_seen=excludes_seen))
     # A network this small learns no faster on a GPU.
     candidates = Candidates(*(torch.cat(parts).cpu() for parts in zip(*batches, strict=True)))

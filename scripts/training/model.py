@@ -12,8 +12,8 @@ item, so a sequence reads the same however far it is padded, and causal attentio
 """
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,14 @@ class NextItemModel(Protocol):
         self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT
     ) -> Tensor:
         """The same the way training computes it: every position through every layer, then the newest one picked."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """See `nn.Module`: they lie where the model does."""
+        ...
+
+    def eval(self) -> Self:
+        """See `nn.Module`: without dropout from here on."""
         ...
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from app.ranking.ranker import ItemSequence, Ranker
 from scripts.training.evaluation import EvaluationResult, Scorer, evaluate
@@ -22,7 +21,6 @@ class ModelScorer:
         """target_type: index of the event type to predict, for a model that has a head for each; 0: any."""
         self._model = model
         self._target_type = target_type
-        assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
         model.eval()
         with torch.inference_mode():
             self._item_vectors_VD = model.item_vectors()
@@ -84,7 +82,6 @@ def evaluate_at_10(scorer: Scorer, data: PreparedData, cases: Cases, *, with_cov
 
 def model_inputs(model: NextItemModel, histories: Sequence[ItemSequence]) -> tuple[torch.Tensor, Context]:
     """Items (B, L) and what else the model reads of the newest events of each history, where the model is."""
-    assert isinstance(model, nn.Module)  # noqa: S101  the protocol cannot say that it is a module as well
     device = next(model.parameters()).device
     inputs = model.config.context_inputs
 
