@@ -160,7 +160,10 @@ def write_distance_artifact(
 
 
 def promote(artifacts: Path, version: str) -> None:
-    (artifacts / "CURRENT").write_text(version + "\n")
+    """In one step, as the command does it: a running service never reads half a pointer."""
+    partial = artifacts / "CURRENT.partial"
+    partial.write_text(version + "\n")
+    partial.replace(artifacts / "CURRENT")
 
 
 def write_live_distance_artifact(artifacts: Path) -> None:

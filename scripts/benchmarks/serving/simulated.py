@@ -42,6 +42,7 @@ from scripts.training.graph import export_graph, graph_of, random_history
 from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
 from scripts.training.rules import RuleTable
+from scripts.training.run_folder import write_atomically
 
 DIM = 64
 MAX_LENGTH = 200
@@ -106,7 +107,7 @@ def simulated_tables(num_items: int, *, seed: int = 0) -> dict[str, NDArray[Any]
 
 
 def promote(artifacts: Path, version: str) -> None:
-    (artifacts / CURRENT_FILE).write_text(f"{version}\n")
+    write_atomically(artifacts / CURRENT_FILE, f"{version}\n".encode())
 
 
 def write_simulated_artifact(artifacts: Path, num_items: int, *, version: str) -> Path:
