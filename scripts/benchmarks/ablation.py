@@ -6,9 +6,10 @@ finalists with three.
 """
 
 import argparse
+import itertools
 import shlex
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -212,16 +213,27 @@ def _kept_runs(
         runs.append(kept)
 
 
-def commands(results: Sequence[RowResult], words: str) -> list[str]:
-    """What a table comes from: all rows with the fewest seeds, and some of them with more."""
+def commands(results: Sequence[RowResult], rows: Sequence[Row], words: str) -> list[str]:
+    """What a table comes from: its rows with the fewest seeds, some with more; `rows` are all that fit the set."""
     shown = []
     for number in sorted({len(result.runs) for result in results}):
-        names = [result.row.name for result in results if len(result.runs) >= number]
-        # The automatic recipe is trained with any rows.
-        some = [name for name in names if name != AUTOMATIC] or names
-        rows = "" if len(names) == len(results) else f" --rows {shlex.join(some)}"
-        shown.append(f"python -m scripts.benchmark ablation {words} --seeds {number}{rows}")
+        selected = _selection({result.row.name for result in results if len(result.runs) >= number}, rows)
+        words_of_rows = f" --rows {shlex.join(selected)}" if selected else ""
+        shown.append(f"python -m scripts.benchmark ablation {words} --seeds {number}{words_of_rows}")
     return shown
+
+
+def _selection(names: Set[str], rows: Sequence[Row]) -> list[str]:
+    """The shortest --rows for these names: whole parts by their own; nothing where all rows are meant."""
+    others = [row for row in rows if row.name != AUTOMATIC]  # the recipe itself is trained with any rows
+    if names >= {row.name for row in others}:
+        return []
+    chosen: list[str] = []
+    for part, of_part in itertools.groupby(others, key=lambda row: row.part):
+        every = [row.name for row in of_part]
+        found = [name for name in every if name in names]
+        chosen += [part] if part and found == every else found
+    return chosen or [AUTOMATIC]
 
 
 def ablation_table(results: Sequence[RowResult], data_name: str, users: NDArray[np.int64] | None = None) -> str:
@@ -278,13 +290,14 @@ def _main(options: argparse.Namespace) -> None:
     changes = parse_assignments(options.set)
     split = SPLITS[options.split]
     sets = {name: benchmark_data(name, options.data_folder, options.output, split(name)) for name in options.sets}
-    for data in sets.values():
-        configurations(rows, data, changes)  # a row that does not fit is refused before hours of training
+    # A row that does not fit is refused before hours of training.
+    fitting = {name: configurations(rows, data, changes) for name, data in sets.items()}
     settings = "".join(f" --set {assignment}" for assignment in options.set)
     rows_option = "" if options.rows_file == ROWS_FILE else f" --rows-file {options.rows_file.name}"
     split_option = "" if options.split == "leave-one-out" else f" --split {options.split}"
     for name, data in sets.items():
         words = f"--data-folder DATA --sets {name}{split_option}{rows_option}{settings}"
+        fitting_rows = [row for row in rows if row.name in fitting[name]]
         users = data.cases("test").user_indices
         table = ""
         for results in measure_rows(
@@ -297,7 +310,7 @@ def _main(options: argparse.Namespace) -> None:
             progress=ProgressBar,
         ):
             table = ablation_table(results, data.name, users)
-            head = "\n".join(f"    {command}" for command in commands(results, words))
+            head = "\n".join(f"    {command}" for command in commands(results, fitting_rows, words))
             changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
             where = trained_on(run for result in results for run in result.runs)
             reading = f"{READING} {READING_OF_TIME}" if data.split == "temporal" else READING

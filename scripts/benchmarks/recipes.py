@@ -26,11 +26,18 @@ def recipes_table(names: Sequence[str], counted: Sequence[DataStatistics]) -> st
     return markdown_table(["", *names], rows)
 
 
-def reasons_list(name: str, statistics: DataStatistics) -> str:
-    """Markdown: the reasons that `train` prints for one set."""
-    config, reasons = choose_recipe(statistics)
-    lines = [f"- `{key}` {_shown(getattr(config, key))}: {reason}" for key, reason in reasons.items()]
-    return "\n".join([f"## {name}", "", *lines])
+def reasons_sections(names: Sequence[str], counted: Sequence[DataStatistics]) -> str:
+    """Markdown: the reasons that `train` prints, first what all sets have alike, then a section for each."""
+    of_sets = []
+    for statistics in counted:
+        config, reasons = choose_recipe(statistics)
+        of_sets.append([f"- `{key}` {_shown(getattr(config, key))}: {reason}" for key, reason in reasons.items()])
+    alike = set.intersection(*map(set, of_sets)) if len(names) > 1 else set()
+    sections = {"All of these sets": [line for line in of_sets[0] if line in alike]} if alike else {}
+    sections |= {
+        name: [line for line in lines if line not in alike] for name, lines in zip(names, of_sets, strict=True)
+    }
+    return "\n\n".join("\n".join([f"## {heading}", "", *lines]) for heading, lines in sections.items())
 
 
 def _shown(value: object) -> str:
@@ -54,6 +61,5 @@ def _main(options: argparse.Namespace) -> None:
     table = recipes_table(options.sets, counted)
     print(table, end="\n\n")
     command = f"    python -m scripts.benchmark recipes --data-folder DATA --sets {' '.join(options.sets)}"
-    reasons = [reasons_list(name, each) for name, each in zip(options.sets, counted, strict=True)]
-    write_section(options.page, "recipes", "\n\n".join([command, table, *reasons]))
+    write_section(options.page, "recipes", "\n\n".join([command, table, reasons_sections(options.sets, counted)]))
     print(options.page)

@@ -20,8 +20,8 @@ STEPS_PER_POSITION = 2_000
 """Steps to learn from for each position that the model reads: MovieLens 100K does better with 50 positions than with
 100."""
 STEPS_BUDGET = 30_000_000
-"""Steps from item to item that the training of one model may take: two hours on two cores (MovieLens 1M), more is left
-to --config."""
+"""Steps from item to item that the training of one model may take: an hour of one core (MovieLens 1M), more is left to
+--config."""
 
 REASONS_OF_SAMPLING = {
     "negatives": "by number of events: attention alone finds an eighth more on Complete Journey than with uniform ones",
@@ -80,7 +80,7 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
     """A configuration and, for each value that the data decided or that is not the default, the reason."""
     max_length = min(200, statistics.long_history, max(10, statistics.num_steps // STEPS_PER_POSITION))
     max_length = max(10, -(-max_length // 10) * 10)
-    # About 100 steps of the optimizer per epoch: fewer leave short trainings unfinished, more cost time on large data.
+    # About 100 steps of the optimizer per epoch, more where data are large: fewer leave short trainings unfinished.
     batch_tokens = min(8192, max(512, 2 ** round(np.log2(max(statistics.num_steps / 100, 1)))))
     dropout = 0.5 if statistics.events_per_item < 100 else 0.2
     is_sparse = statistics.events_per_item < RARE_ITEMS
@@ -111,9 +111,12 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "max_length": f"9 of 10 histories have at most {statistics.long_history} events; at most 200, "
         f"and {STEPS_PER_POSITION:,} steps for each position",
         "dim": "what the catalogue's size leaves time for",
-        "batch_tokens": f"about 100 batches of the {statistics.num_steps:,} steps per epoch",
+        "batch_tokens": f"about {max(1, round(statistics.num_steps / batch_tokens)):,} batches of the "
+        f"{statistics.num_steps:,} steps per epoch",
         "dropout": f"{statistics.events_per_item:.1f} events per item: the fewer, the more dropout",
-        "num_negatives": "not needed: the loss is taken over every item" if is_small else "shared by all of a batch",
+        "num_negatives": "of sampled losses: this one is taken over every item"
+        if is_small
+        else "shared by all of a batch",
         "time_bias": "a clock, but of three sets that have one a single one gained by it (.0025, MovieLens 100K)"
         if statistics.has_clock
         else "times are an order: there is no interval to learn from",

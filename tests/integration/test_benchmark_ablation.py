@@ -176,13 +176,20 @@ def test_the_finalists_have_three_seeds_in_the_table_of_all_with_one(
     assert trained == [1, 1, 1, 2, 3, 2, 3]
 
 
-def test_a_table_of_one_seed_and_of_three_names_both_commands() -> None:
-    results = [
-        RowResult(Row(name), [measured(1)] * number) for name, number in ((AUTOMATIC, 3), ("wide", 1), ("one block", 3))
-    ]
+def test_a_table_names_the_commands_that_made_it() -> None:
+    rows = [Row(AUTOMATIC), *(Row(name, part=part) for name, part in (("wide", "size"), ("deep", "size"), ("GRU", "")))]
     start = "python -m scripts.benchmark ablation --sets walk --seeds"
-    assert commands(results, "--sets walk") == [f"{start} 1", f"{start} 3 --rows 'one block'"]
-    assert commands(results[::2], "--sets walk") == [f"{start} 3"]
+
+    def shown(**seeds: int) -> list[str]:
+        results = [RowResult(row, [measured(1)] * seeds[row.name]) for row in rows if row.name in seeds]
+        return commands(results, rows, "--sets walk")
+
+    recipe = {AUTOMATIC: 3}
+    assert shown(**recipe, wide=1, deep=1, GRU=1) == [f"{start} 1", f"{start} 3 --rows '{AUTOMATIC}'"]
+    assert shown(**recipe, wide=1, deep=3, GRU=1) == [f"{start} 1", f"{start} 3 --rows deep"]
+    assert shown(**recipe, wide=3, deep=3, GRU=3) == [f"{start} 3"]
+    assert shown(**recipe, wide=3, deep=3) == [f"{start} 3 --rows size"], "not all rows: they are named, by their part"
+    assert shown(**recipe, deep=1, GRU=3) == [f"{start} 1 --rows deep GRU", f"{start} 3 --rows GRU"]
 
 
 def test_the_rows_we_keep_fit_the_automatic_recipe(walk: PreparedData) -> None:

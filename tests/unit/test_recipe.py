@@ -1,12 +1,14 @@
 """The recipe follows the data, and says so."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from scripts.benchmarks.recipes import reasons_sections
 from scripts.training.config import ConfigError, TrainingConfig, parse_assignments, read_config
 from scripts.training.recipe import DataStatistics, choose_recipe, count
 from scripts.training.synthetic import write_sequences
@@ -83,6 +85,18 @@ def test_statistics_are_counted_over_the_training_part(tmp_path: Path) -> None:
         "10 items of 0.8 events each, histories of 2 events (median) and 3 (nine of ten), 12.5% repeats, times are an "
         "order without a clock, 0 attribute values that several items share"
     )
+
+
+def test_the_page_says_once_what_sets_have_alike() -> None:
+    page = reasons_sections(["beauty", "groceries"], [BEAUTY, GROCERIES])
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["All of these sets", "beauty", "groceries"]
+    alike, beauty, groceries = page.split("\n\n## ")
+    assert "`patience` 5" in alike
+    assert "`patience`" not in beauty + groceries
+    assert "`dropout` 0.5: 13.0 events" in beauty
+    assert "`dropout` 0.5: 21.0 events" in groceries, "the same value for another reason"
+    assert "`num_negatives` 1,024: shared by all of a batch" in groceries
+    assert reasons_sections(["beauty"], [BEAUTY]).startswith("## beauty\n\n- `max_length` 20")
 
 
 def test_nothing_to_learn_from_still_gives_a_recipe() -> None:
