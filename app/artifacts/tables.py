@@ -22,19 +22,16 @@ class AttributeVectors:
     """What an item's vector is made of where training never saw the item.
 
     vectors_AD: float32 (A, D), row = place of the value in `values`.
-    has_unit_length: the model compares directions, so every item vector has length 1.
     """
 
     values: AttributeValues
     vectors_AD: NDArray[np.float32]
-    has_unit_length: bool
 
     def item_vector(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
         """float32 (D,): the sum of the vectors of the n values that are known, over √n; zero where none is."""
         rows = self.values.rows_of(attributes)
         vector_D: NDArray[np.float32] = self.vectors_AD[rows].sum(axis=0) / np.float32(max(len(rows), 1) ** 0.5)
-        length = float(np.linalg.norm(vector_D))
-        return vector_D / np.float32(length) if self.has_unit_length and length > 0 else vector_D
+        return vector_D
 
 
 def added_vector(
@@ -83,4 +80,4 @@ def read_attribute_vectors(folder: Path, manifest: Manifest) -> AttributeVectors
             f"{folder.name}: {ATTRIBUTE_VECTORS_FILE} holds {vectors_AD.dtype} {vectors_AD.shape}, expected float32 "
             f"with a row for each of {len(values)} values"
         )
-    return AttributeVectors(values, vectors_AD, has_unit_length=manifest.model.get("similarity") == "cosine")
+    return AttributeVectors(values, vectors_AD)

@@ -135,8 +135,7 @@ def added_vectors(model: FusedModel, data: PreparedData, attributes: Sequence[Ma
     vectors = None
     by_value_AD = model.attention.attribute_vectors()
     if by_value_AD is not None:
-        is_unit = model.config.similarity == "cosine"
-        vectors = AttributeVectors(learn_attribute_values(data.attributes), by_value_AD.detach().numpy(), is_unit)
+        vectors = AttributeVectors(learn_attribute_values(data.attributes), by_value_AD.detach().numpy())
     mean_D = model.item_vectors().detach()[1:].mean(dim=0).numpy()
     return torch.from_numpy(np.array([added_vector(each, vectors, mean_D) for each in attributes]))
 

@@ -83,8 +83,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer; `temporal` is a module that the sequence passes through before, `bias` what attention knows of pairs
-    of events."""
+    """One layer; `bias` is what attention knows of pairs of events."""
 
     def __init__(
         self,
@@ -94,12 +93,10 @@ class Block(nn.Module):
         layer: Layer,
         expansion: int,
         dropout: float,
-        temporal: nn.Module | None,
         bias: RelativeBias | None = None,
     ) -> None:
         """expansion: width of the feed-forward layer in multiples of `dim`."""
         super().__init__()
-        self.temporal = temporal
         self.bias = bias
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, num_heads)
@@ -111,8 +108,6 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, relations: Relations | None) -> Tensor:
         """`relations` are those between all positions; None where there is no bias."""
-        if self.temporal is not None:
-            x_BLD = self.temporal(x_BLD)
         bias_BHLL = None if self.bias is None else self.bias(relations)
         attended_BLD = self.attention(self.attention_norm(x_BLD), bias_BHLL)
         return self._transformed(x_BLD, attended_BLD)
@@ -120,8 +115,6 @@ class Block(nn.Module):
     def at_last(self, x_BLD: Tensor, last_B: Tensor, visible_BL: Tensor, relations: Relations | None) -> Tensor:
         """(B, 1, D): what `forward` gives at column `last_B`, computed for that column only; `relations` are those
         between it and all columns."""
-        if self.temporal is not None:
-            x_BLD = self.temporal(x_BLD)
         h_BLD = self.attention_norm(x_BLD)
         bias_BH1L = None if self.bias is None else self.bias(relations)
         attended_B1D = self.attention.at_last(h_BLD, at_column(h_BLD, last_B), visible_BL, bias_BH1L)

@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from scripts.training.blocks import Layer
 from scripts.training.losses import Loss
-from scripts.training.model_config import Attributes, ModelConfig, Similarity
+from scripts.training.model_config import Attributes, ModelConfig
 from scripts.training.negatives import NegativeSource
 from scripts.training.prediction_head import Head
-from scripts.training.temporal import Temporal, TemporalPlace
+from scripts.training.temporal import Temporal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -41,22 +41,16 @@ class TrainingConfig:
     layer          plain residual blocks, or gated ones (ligr)
     expansion      the feed-forward layer is so many times dim wide
     dropout        of embeddings and of what each layer adds
-    temporal       module beside attention: a causal depthwise convolution, or a recurrent layer
-    temporal_place  of that module: after the attention blocks, or inside each of them
+    temporal       module after attention: a causal depthwise convolution, or a recurrent layer
     kernel_sizes   steps that the convolution sees; several are scales side by side
-    attributes     of items: added to their vectors (embedding), predicted of the next item (auxiliary), or both; none
-                   where the data know of no value that several items share
-    auxiliary_weight  of the prediction of attributes beside the loss
+    attributes     of items: added to their vectors (embedding) or left out; of no use where the data know of no value
+                   that several items share
     head           fully connected prediction head: two layers whose output is added to the state (residual); with none
                    the state is scored as it is
-    tied           items are read with the vectors that they are scored with; otherwise with vectors of their own
-    similarity     of a state and an item: their inner product or the cosine between them
-    temperature    that scores are divided by; with cosine well below 1
     loss           over the whole catalogue, or over sampled negatives
     num_negatives  of the sampled losses, shared by a batch
     negatives      where the sampled ones are drawn: every item alike, by popularity, or among the batch's own targets
     logq_correction  of sampled_softmax for how often a negative was to be expected: it then estimates cross_entropy
-    label_smoothing  share of the target's probability spread over all others, of the two kinds of softmax
     denoise        events that the model finds implausible teach less, of the two kinds of softmax: a target to which it
                    gives the probability p counts p^denoise, relative to its batch; 0: all alike
     calibration    t of gbce: 0 is binary cross-entropy as it is, 1 makes up for the sampling in full
@@ -94,19 +88,13 @@ class TrainingConfig:
     expansion: int = 4
     dropout: float = 0.2
     temporal: Temporal = "none"
-    temporal_place: TemporalPlace = "after"
     kernel_sizes: tuple[int, ...] = (5,)
     attributes: Attributes = "none"
-    auxiliary_weight: float = 0.1
     head: Head = "residual"
-    tied: bool = True
-    similarity: Similarity = "inner"
-    temperature: float = 1.0
     loss: Loss = "cross_entropy"
     num_negatives: int = 256
     negatives: NegativeSource = "uniform"
     logq_correction: bool = False
-    label_smoothing: float = 0.0
     denoise: float = 0.0
     calibration: float = 0.75
     learning_rate: float = 1e-3
@@ -219,12 +207,12 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{
             name: ("in [0, 1)", lambda value: 0 <= value < 1)
-            for name in ("dropout", "average_decay", "label_smoothing", "denoise", "tail_budget")
+            for name in ("dropout", "average_decay", "denoise", "tail_budget")
         },
-        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm", "temperature")},
+        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
         **{
             name: ("0 or more", lambda value: value >= 0)
-            for name in ("auxiliary_weight", "weight_decay", "warmup_steps", "seed", "followers")
+            for name in ("weight_decay", "warmup_steps", "seed", "followers")
         },
         "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
     }
@@ -239,18 +227,11 @@ def _range_faults(config: TrainingConfig) -> list[str]:
 def _conflicts(config: TrainingConfig) -> list[str]:
     """Values that are right by themselves and wrong beside one another."""
     conflicts = {
-        "several members need similarity inner: joined vectors of length 1 have another": (
-            config.members > 1 and config.similarity == "cosine"
-        ),
         f"dim must be a multiple of num_heads, found {config.dim} and {config.num_heads}": config.dim % config.num_heads
         != 0,
-        f"attributes are added to a table that is read and scored: with attributes={config.attributes} tied must be "
-        "true": not config.tied and config.attributes in ("embedding", "both"),
-        **{
-            f"{name} belongs to cross_entropy and sampled_softmax, not to {config.loss}": getattr(config, name) > 0
-            and config.loss not in ("cross_entropy", "sampled_softmax")
-            for name in ("label_smoothing", "denoise")
-        },
+        f"denoise belongs to cross_entropy and sampled_softmax, not to {config.loss}": (
+            config.denoise > 0 and config.loss not in ("cross_entropy", "sampled_softmax")
+        ),
         f"logq_correction belongs to sampled_softmax, not to {config.loss}; set logq_correction=false and "
         "negatives=uniform": (config.logq_correction and config.loss != "sampled_softmax"),
     }

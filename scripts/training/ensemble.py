@@ -24,12 +24,11 @@ class Ensemble(nn.Module):
     """Models of one configuration over one catalogue, at least one."""
 
     def __init__(self, members: Sequence[SequenceModel]) -> None:
-        """Raises ValueError for models of different configurations, or that compare directions: their vectors have
-        length 1, and joined ones have not."""
+        """Raises ValueError for models of different configurations."""
         super().__init__()
         self.config: ModelConfig = members[0].config
-        if any(member.config != self.config for member in members) or self.config.similarity == "cosine":
-            raise ValueError("an ensemble needs models of one configuration that score by inner products")
+        if any(member.config != self.config for member in members):
+            raise ValueError("an ensemble needs models of one configuration")
         self.members = nn.ModuleList(members)
 
     @property
@@ -56,8 +55,7 @@ class Ensemble(nn.Module):
         read_BLE = F.embedding(items_BL, item_vectors_VE)
         parts = torch.split(read_BLE, self.config.dim, dim=-1)
         states = [
-            model.last_state_of(items_BL, model.read_as(items_BL, read_BLD), context)
-            for model, read_BLD in zip(self.models, parts, strict=True)
+            model.last_state_of(items_BL, read_BLD, context) for model, read_BLD in zip(self.models, parts, strict=True)
         ]
         return torch.cat(states, dim=1) / len(states)
 

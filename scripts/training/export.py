@@ -176,8 +176,7 @@ def _write_tables(model: FusedModel, folder: Path) -> None:
 
 
 def _write_index(model: FusedModel, folder: Path) -> None:
-    """Not for a model that reads items with other vectors than those it scores: it ranks no catalogue but its own."""
-    if model.config.num_items >= INDEXED_ITEMS and model.config.tied:
+    if model.config.num_items >= INDEXED_ITEMS:
         ItemIndex.build(tables_of(model)["item_vectors"]).write(folder / INDEX_FILE)
 
 

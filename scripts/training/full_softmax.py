@@ -22,16 +22,14 @@ def full_softmax(
     targets_T: Tensor,
     items_VD: Tensor,
     *,
-    label_smoothing: float = 0.0,
     denoise: float = 0.0,
     precision: torch.dtype,
 ) -> Tensor:
     """Mean over the targets of −log softmax(states · itemsᵀ)[target]; `targets_T` count from 0.
 
-    label_smoothing: this share of the target's probability is spread evenly over all V items.
     denoise: the mean is one weighted by `plausibility`.
     """
-    loss: Tensor = _FullSoftmax.apply(states_TD, targets_T, items_VD, label_smoothing, denoise, precision)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    loss: Tensor = _FullSoftmax.apply(states_TD, targets_T, items_VD, denoise, precision)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     return loss
 
 
@@ -52,16 +50,14 @@ class _FullSoftmax(torch.autograd.Function):
         states_TD: Tensor,
         targets_T: Tensor,
         items_VD: Tensor,
-        smoothing: float,
         denoise: float,
         precision: torch.dtype,
     ) -> Tensor:
         states_TD, items_VD = states_TD.detach().float(), items_VD.detach().float()
         fast_TD, fast_VD = states_TD.to(precision), items_VD.to(precision)
-        # What the gradient pulls each state towards; the loss takes it from here, in full precision.
+        # The target's own score in full precision: a rounding error there is an error of the loss itself.
         target_TD = items_VD[targets_T]
-        wanted_TD = (1 - smoothing) * target_TD + smoothing * items_VD.mean(dim=0)
-        target_T, wanted_T = (states_TD * target_TD).sum(dim=1), (states_TD * wanted_TD).sum(dim=1)
+        target_T = (states_TD * target_TD).sum(dim=1)
         weight_T = torch.empty_like(target_T)
         grad_states_TD = torch.empty_like(states_TD)
         grad_items_VD = torch.zeros_like(items_VD)
@@ -75,16 +71,15 @@ class _FullSoftmax(torch.autograd.Function):
             # From here on e^(score − highest): the softmax, but for the sum that divides it.
             sum_C1 = scores_CV.sub_(highest_C1).exp_().sum(dim=1, keepdim=True)
             normaliser_C = (sum_C1.log() + highest_C1)[:, 0]
-            weight_C = weight_T[rows] = plausibility(target_T[rows] - normaliser_C, denoise)
-            total += weight_C @ (normaliser_C - wanted_T[rows])
+            loss_C = normaliser_C - target_T[rows]
+            weight_C = weight_T[rows] = plausibility(-loss_C, denoise)
+            total += weight_C @ loss_C
             fast_CV = scores_CV.to(precision)
             share_C1 = weight_C[:, None] / sum_C1
             grad_states_TD[rows] = (fast_CV @ fast_VD) * share_C1
             grad_items_VD += fast_CV.T @ (states_TD[rows] * share_C1).to(precision)
-        weighted_TD = states_TD * weight_T[:, None]
-        grad_states_TD -= wanted_TD * weight_T[:, None]
-        grad_items_VD.index_add_(0, targets_T, weighted_TD, alpha=smoothing - 1)
-        grad_items_VD -= smoothing / len(items_VD) * weighted_TD.sum(dim=0)
+        grad_states_TD -= target_TD * weight_T[:, None]
+        grad_items_VD.index_add_(0, targets_T, states_TD * weight_T[:, None], alpha=-1)
         total_weight = weight_T.sum()
         ctx.save_for_backward(grad_states_TD, grad_items_VD, total_weight)
         return total / total_weight
@@ -93,7 +88,7 @@ class _FullSoftmax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_states_TD, grad_items_VD, total_weight = ctx.saved_tensors
         scale = grad / total_weight
-        return grad_states_TD * scale, None, grad_items_VD * scale, None, None, None
+        return grad_states_TD * scale, None, grad_items_VD * scale, None, None
 
 
 def _product(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:

@@ -24,35 +24,24 @@ def cross_entropy(
     targets_T: Tensor,
     items_VD: Tensor,
     *,
-    label_smoothing: float = 0.0,
     denoise: float = 0.0,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Softmax over the whole catalogue; row 0 of `items_VD`, the padding, takes no part.
 
-    label_smoothing: this share of the target's probability is spread evenly over all items.
     denoise: the mean is one weighted by `plausibility`.
     precision: of the matrix products on a CPU; a GPU goes by autocast.
     """
     if states_TD.device.type == "cpu":
-        return full_softmax(
-            states_TD,
-            targets_T - 1,
-            items_VD[1:],
-            label_smoothing=label_smoothing,
-            denoise=denoise,
-            precision=precision,
-        )
+        return full_softmax(states_TD, targets_T - 1, items_VD[1:], denoise=denoise, precision=precision)
     scores_TV = (states_TD @ items_VD[1:].T).float()
-    return _softmax_of_scores(scores_TV, targets_T - 1, label_smoothing=label_smoothing, denoise=denoise)
+    return _softmax_of_scores(scores_TV, targets_T - 1, denoise=denoise)
 
 
-def _softmax_of_scores(scores_TV: Tensor, targets_T: Tensor, *, label_smoothing: float, denoise: float) -> Tensor:
+def _softmax_of_scores(scores_TV: Tensor, targets_T: Tensor, *, denoise: float) -> Tensor:
     """`full_softmax` by torch's own operations, which a GPU has the memory for."""
-    if denoise == 0:
-        return F.cross_entropy(scores_TV, targets_T, label_smoothing=label_smoothing)
-    loss_T = F.cross_entropy(scores_TV, targets_T, label_smoothing=label_smoothing, reduction="none")
-    weights_T = plausibility(-F.cross_entropy(scores_TV, targets_T, reduction="none"), denoise)
+    loss_T = F.cross_entropy(scores_TV, targets_T, reduction="none")
+    weights_T = plausibility(-loss_T, denoise)
     return (weights_T * loss_T).sum() / weights_T.sum()
 
 
@@ -82,18 +71,6 @@ def gbce(
     prior = math.log(num_negatives)
     loss_T = -beta * F.logsigmoid(positive_T - prior) + F.softplus(negative_TN - prior).sum(dim=1)
     return loss_T.mean() / (num_negatives + 1)
-
-
-def attribute_softmax(states_TD: Tensor, shares_TD: Tensor, roots_T: Tensor, vectors_AD: Tensor) -> Tensor:
-    """What the next item is like: softmax over all attribute values, each of the target's n values wanted with 1/n.
-
-    `shares_TD` are the sums of the vectors of a target's values over √n, `roots_T` are √n, 0 where a target has none:
-    such a target is left out of the mean.
-    """
-    has_values_T = roots_T > 0
-    wanted_T = (states_TD * shares_TD).sum(dim=1).float() / roots_T.clamp(min=1)
-    loss_T = (states_TD @ vectors_AD.T).float().logsumexp(dim=1) - wanted_T
-    return (loss_T * has_values_T).sum() / has_values_T.sum().clamp(min=1)
 
 
 def _scores(states_TD: Tensor, targets_T: Tensor, items_VD: Tensor, negatives_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -87,8 +87,6 @@ class SequenceModel(nn.Module):
         if attributes is not None and (config.attributes == "none" or attributes.num_items != config.num_items):
             raise ValueError(f"attributes of {attributes.num_items} items do not belong to {config}")
         self.item_embedding = nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
-        # Where it is tied, what is scored is what is read.
-        self.input_embedding = None if config.tied else nn.Embedding(config.num_items + 1, config.dim, padding_idx=0)
         self.position_embedding = nn.Embedding(config.max_length, config.dim) if config.position_embedding else None
         self.event_embedding = nn.Embedding(NUM_EVENT_TYPES, config.dim) if config.event_types else None
         self.dropout = nn.Dropout(config.dropout)
@@ -99,18 +97,17 @@ class SequenceModel(nn.Module):
                 layer=config.layer,
                 expansion=config.expansion,
                 dropout=config.dropout,
-                temporal=_temporal(config) if config.temporal_place == "inside" else None,
                 bias=_bias(config),
             )
             for _ in range(config.num_blocks)
         )
-        self.temporal = _temporal(config) if config.temporal_place == "after" else None
+        self.temporal = temporal_module(
+            config.temporal, dim=config.dim, kernel_sizes=config.kernel_sizes, dropout=config.dropout
+        )
         self.norm = nn.LayerNorm(config.dim)
         self.head = prediction_head(config.head, config.dim)
         self.target = TargetHead(config.dim) if config.event_types else None
         self.attributes = None if attributes is None else AttributeEmbedding(attributes, config.dim)
-        predicts = attributes is not None and config.attributes in ("auxiliary", "both")
-        self.attribute_head = nn.Linear(config.dim, config.dim) if predicts else None
         self.apply(_initialise)
 
     @classmethod
@@ -131,25 +128,19 @@ class SequenceModel(nn.Module):
 
     def item_vectors(self) -> Tensor:
         """See `NextItemModel`."""
-        if self._added_attributes is None and self.config.similarity == "inner":
+        if self.attributes is None:
             return self.item_embedding.weight
         return self.vectors_of(torch.arange(self.config.num_items + 1, device=self.item_embedding.weight.device))
 
     def vectors_of(self, items_X: Tensor) -> Tensor:
         """(X, D): the rows of `item_vectors` for some items, without the work for the others."""
         vectors_XD: Tensor = self.item_embedding(items_X)
-        if self._added_attributes is not None:
-            vectors_XD = vectors_XD + self._added_attributes(items_X)
-        return F.normalize(vectors_XD, dim=-1) if self.config.similarity == "cosine" else vectors_XD
+        return vectors_XD if self.attributes is None else vectors_XD + self.attributes(items_X)
 
     def attribute_vectors(self) -> Tensor | None:
         """(A, D): what each attribute value adds to the vector of an item that has it, before the division by the root
         of their number; None where item vectors hold no attributes."""
-        return None if self._added_attributes is None else self._added_attributes.vectors.weight
-
-    @property
-    def _added_attributes(self) -> AttributeEmbedding | None:
-        return self.attributes if self.config.attributes in ("embedding", "both") else None
+        return None if self.attributes is None else self.attributes.vectors.weight
 
     def forward(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): for every column the state that is scored for the item after it.
@@ -157,23 +148,7 @@ class SequenceModel(nn.Module):
         `items_BL` holds rows of `item_vectors_VD`, int64, at most `max_length` columns; columns of padding give finite
         numbers without meaning. The table may hold any items in any order as long as row 0 is the padding.
         """
-        return self.states(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
-
-    def input_vectors(self, items_BL: Tensor, item_vectors_VD: Tensor) -> Tensor:
-        """(B, L, D): the vectors that items are read with."""
-        return self.read_as(items_BL, F.embedding(items_BL, item_vectors_VD) if self.input_embedding is None else None)
-
-    def read_as(self, items_BL: Tensor, scored_BLD: Tensor | None) -> Tensor:
-        """(B, L, D): what items are read as whose scored vectors are these; a model with input vectors of its own needs
-        none."""
-        if self.input_embedding is None:
-            if scored_BLD is None:
-                raise ValueError("a tied model reads the vectors that it scores")
-            return scored_BLD
-        # A row that was appended to the scored table has none of its own here: it is read as an item without features.
-        is_known_BL = items_BL <= self.config.num_items
-        vectors_BLD: Tensor = self.input_embedding(torch.where(is_known_BL, items_BL, 0))
-        return vectors_BLD
+        return self.states(items_BL, F.embedding(items_BL, item_vectors_VD), context)
 
     def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
@@ -186,7 +161,7 @@ class SequenceModel(nn.Module):
     def last_state(self, items_BL: Tensor, item_vectors_VD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, D): what `forward` gives at the newest item, without the work for the other columns; of a row of padding,
         column 0."""
-        return self.last_state_of(items_BL, self.input_vectors(items_BL, item_vectors_VD), context)
+        return self.last_state_of(items_BL, F.embedding(items_BL, item_vectors_VD), context)
 
     def last_state_of(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
         """(B, D): what `last_state` gives, from vectors already looked up."""
@@ -256,14 +231,7 @@ class SequenceModel(nn.Module):
         if self.target is not None:
             x_BLD = self.target(x_BLD, context.target_types)
         states: Tensor = self.head(x_BLD)
-        if self.config.similarity == "cosine":
-            # Not the usual 1e-12, which the exporter drops.
-            states = F.normalize(states, dim=-1, eps=1e-6)
-        return states if self.config.temperature == 1 else states / self.config.temperature
-
-
-def _temporal(config: ModelConfig) -> nn.Module | None:
-    return temporal_module(config.temporal, dim=config.dim, kernel_sizes=config.kernel_sizes, dropout=config.dropout)
+        return states
 
 
 def _bias(config: ModelConfig) -> RelativeBias | None:

@@ -5,11 +5,10 @@ from typing import Literal
 
 from scripts.training.blocks import Layer
 from scripts.training.prediction_head import Head
-from scripts.training.temporal import Temporal, TemporalPlace
+from scripts.training.temporal import Temporal
 
 ContextInput = Literal["timestamps_ms", "event_types", "target_type"]
-Similarity = Literal["inner", "cosine"]
-Attributes = Literal["none", "embedding", "auxiliary", "both"]
+Attributes = Literal["none", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,9 @@ class ModelConfig:
     expansion: int = 4
     dropout: float = 0.2
     temporal: Temporal = "none"
-    temporal_place: TemporalPlace = "after"
     kernel_sizes: tuple[int, ...] = (5,)
     head: Head = "residual"
     attributes: Attributes = "none"
-    tied: bool = True
-    similarity: Similarity = "inner"
-    temperature: float = 1.0
 
     @property
     def context_inputs(self) -> tuple[ContextInput, ...]:
@@ -49,5 +44,3 @@ class ModelConfig:
             raise ValueError(f"every size of a model is at least 1, found {self}")
         if self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")
-        if self.temperature <= 0:
-            raise ValueError(f"a temperature is above 0, found {self.temperature}")

@@ -1,4 +1,4 @@
-"""What training makes small: the loss of one batch, with the negatives drawn and whatever is learnt beside it.
+"""What training makes small: the loss of one batch, with the negatives drawn.
 
 Shapes: B batch, L length, T targets (the positions that have a next item), D embedding, N negatives, V catalogue with
 padding, U the items that a batch names.
@@ -8,18 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
 from scripts.training.full_softmax import fast_precision
-from scripts.training.losses import attribute_softmax, cross_entropy, gbce
+from scripts.training.losses import cross_entropy, gbce
 from scripts.training.model import Context, SequenceModel
 from scripts.training.model_config import ContextInput
 from scripts.training.negatives import NegativeSampler
 from scripts.training.sampled_softmax import sampled_softmax
 
-LARGEST_SOFTMAX_OF_VALUES = 4096
-"""Attribute values that the auxiliary softmax is taken over; of more, those of the batch's own targets."""
 SHARE_OF_ANY = 0.5
 """Share of targets that teach the head of any type instead of that of their own: both see every item."""
 
@@ -47,27 +46,20 @@ class Objective:
         targets_T = targets_BL[has_target_BL]
         if self._config.loss == "cross_entropy":
             vectors_VD = model.item_vectors()
-            inputs_BLD = model.input_vectors(items_BL, vectors_VD)
-            states_TD = model.states(items_BL, inputs_BLD, context)[has_target_BL]
-            loss = self._full_loss(states_TD, targets_T, vectors_VD)
-        else:
-            negatives_N = self._negatives.draw(targets_T, generator)
-            # Only rows that this batch names are composed, and only they get gradients: a catalogue of a million
-            # items costs no more than a small one.
-            vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
-            inputs_BLD = model.input_vectors(read_BL if model.config.tied else items_BL, vectors_UD)
-            states_TD = model.states(items_BL, inputs_BLD, context)[has_target_BL]
-            loss = self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
-        if model.attribute_head is not None and self._config.auxiliary_weight > 0:
-            loss = loss + self._config.auxiliary_weight * _attribute_loss(model, states_TD, targets_T)
-        return loss
+            states_TD = model(items_BL, vectors_VD, context)[has_target_BL]
+            return self._full_loss(states_TD, targets_T, vectors_VD)
+        negatives_N = self._negatives.draw(targets_T, generator)
+        # Only rows that this batch names are composed, and only they get gradients: a catalogue of a million items
+        # costs no more than a small one.
+        vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
+        states_TD = model.states(items_BL, F.embedding(read_BL, vectors_UD), context)[has_target_BL]
+        return self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
 
     def _full_loss(self, states_TD: Tensor, targets_T: Tensor, vectors_VD: Tensor) -> Tensor:
         return cross_entropy(
             states_TD,
             targets_T,
             vectors_VD,
-            label_smoothing=self._config.label_smoothing,
             denoise=self._config.denoise,
             precision=self._precision,
         )
@@ -84,7 +76,6 @@ class Objective:
                 vectors_UD,
                 unwanted_N,
                 corrections_N=self._negatives.corrections(negatives_N) if config.logq_correction else None,
-                label_smoothing=config.label_smoothing,
                 denoise=config.denoise,
                 precision=self._precision,
             )
@@ -118,17 +109,3 @@ def _named(
     items_U, rows = torch.unique(torch.cat([padding, items_BL.flatten(), targets_T, negatives_N]), return_inverse=True)
     _, read, wanted_T, unwanted_N = rows.split([1, items_BL.numel(), len(targets_T), len(negatives_N)])
     return model.vectors_of(items_U), read.view_as(items_BL), wanted_T, unwanted_N
-
-
-def _attribute_loss(model: SequenceModel, states_TD: Tensor, targets_T: Tensor) -> Tensor:
-    """How badly the states tell the attributes of the items that follow."""
-    attributes = model.attributes
-    assert attributes is not None and model.attribute_head is not None  # noqa: S101, PT018 - the one makes the other
-    items_U, places_T = torch.unique(targets_T, return_inverse=True)
-    shares_TD = attributes(items_U)[places_T]
-    vectors_AD = attributes.vectors.weight
-    if len(vectors_AD) > LARGEST_SOFTMAX_OF_VALUES:
-        _, values_E = attributes.pairs(items_U)
-        vectors_AD = vectors_AD[torch.unique(values_E)]
-    roots_T = attributes.counts(targets_T).sqrt()
-    return attribute_softmax(model.attribute_head(states_TD), shares_TD, roots_T, vectors_AD)

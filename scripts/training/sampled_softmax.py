@@ -20,7 +20,6 @@ def sampled_softmax(
     negatives_N: Tensor,
     *,
     corrections_N: Tensor | None = None,
-    label_smoothing: float = 0.0,
     denoise: float = 0.0,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -31,14 +30,13 @@ def sampled_softmax(
 
     corrections_N: added to the scores of the negatives: −log of how often each was expected to be drawn makes the sum
         over the sample an unbiased estimate of that over the catalogue (Bengio & Senécal, 2008).
-    label_smoothing: this share of the target's probability is spread evenly over it and its negatives.
     denoise: the mean is one weighted by `plausibility`, of the probability among the negatives.
     precision: of the matrix products.
     """
     if corrections_N is None:
         corrections_N = items_UD.new_zeros(len(negatives_N))
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        states_TD, targets_T, items_UD, negatives_N, corrections_N, label_smoothing, denoise, precision
+        states_TD, targets_T, items_UD, negatives_N, corrections_N, denoise, precision
     )
     return loss
 
@@ -52,7 +50,6 @@ class _SampledSoftmax(torch.autograd.Function):
         items_UD: Tensor,
         negatives_N: Tensor,
         corrections_N: Tensor,
-        smoothing: float,
         denoise: float,
         precision: torch.dtype,
     ) -> Tensor:
@@ -77,23 +74,13 @@ class _SampledSoftmax(torch.autograd.Function):
             which, negative = (targets_T[rows][colliding, None] == negatives_N).nonzero(as_tuple=True)
             scores_CN[colliding[which], negative] = -math.inf
             normaliser_C = torch.logaddexp(scores_CN.logsumexp(dim=1), own_T[rows])
-            loss_C = normaliser_C - (1 - smoothing) * own_T[rows]
-            weight_C = plausibility(own_T[rows] - normaliser_C, denoise)
-            grad_own_T[rows] = (own_T[rows] - normaliser_C).exp_() - (1 - smoothing)
-            if smoothing:
-                is_left_out_CN = scores_CN == -math.inf
-                evenly_C = smoothing / (1 + (~is_left_out_CN).sum(dim=1))
-                even_sum_C = own_T[rows] + scores_CN.masked_fill(is_left_out_CN, 0).sum(dim=1)
-                loss_C -= evenly_C * even_sum_C
-                grad_own_T[rows] -= evenly_C
-            grad_own_T[rows] *= weight_C
+            loss_C = normaliser_C - own_T[rows]
+            weight_C = plausibility(-loss_C, denoise)
+            grad_own_T[rows] = ((-loss_C).exp_() - 1) * weight_C
             total += weight_C @ loss_C
             total_weight += weight_C.sum()
-            # From here on the scores become their own gradient: softmax − wanted distribution.
-            scores_CN.sub_(normaliser_C[:, None]).exp_()
-            if smoothing:
-                scores_CN.sub_(evenly_C[:, None].expand_as(scores_CN).masked_fill(is_left_out_CN, 0))
-            fast_CN = scores_CN.to(precision)
+            # From here on the scores are their own gradient: the softmax.
+            fast_CN = scores_CN.sub_(normaliser_C[:, None]).exp_().to(precision)
             grad_states_TD[rows] = (fast_CN @ fast_ND) * weight_C[:, None]
             grad_negatives_ND += fast_CN.T @ (fast_TD[rows] * weight_C[:, None]).to(precision)
         grad_states_TD.addcmul_(grad_own_T[:, None], own_TD)
@@ -107,4 +94,4 @@ class _SampledSoftmax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_states_TD, grad_items_UD, total_weight = ctx.saved_tensors
         scale = grad / total_weight
-        return grad_states_TD * scale, None, grad_items_UD * scale, None, None, None, None, None
+        return grad_states_TD * scale, None, grad_items_UD * scale, None, None, None, None

@@ -1,4 +1,4 @@
-"""Temporal modules: what the sequence passes through after attention or before it, always with a residual path.
+"""Temporal modules: what the sequence passes through after attention, always with a residual path.
 
 Attention weighs the past as a set that carries positions; a convolution sees the last few steps as a pattern, a
 recurrent unit carries a state along the whole sequence. Both are causal: the output at a position depends on nothing
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Temporal = Literal["none", "conv", "gru"]
-TemporalPlace = Literal["after", "inside"]
 
 
 class CausalConvolution(nn.Module):

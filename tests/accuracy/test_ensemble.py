@@ -11,7 +11,6 @@ import torch
 from app.ranking.ranker import ItemSequence
 from scripts.training.attributes import shared_attributes
 from scripts.training.blocks import FeedForward
-from scripts.training.config import ConfigError
 from scripts.training.ensemble import Ensemble
 from scripts.training.fusion import FusedModel
 from scripts.training.graph import check_parity, export_graph, tables_of
@@ -45,9 +44,7 @@ def members(**changes: Any) -> list[SequenceModel]:
     return models
 
 
-@pytest.mark.parametrize(
-    "changes", [{"temporal": "conv"}, {"tied": False}, {"attributes": "embedding", "position_bias": True}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"temporal": "conv"}, {"attributes": "embedding", "position_bias": True}], ids=str)
 def test_scores_are_the_mean_in_torch_and_in_the_graph(tmp_path: Path, changes: dict[str, Any]) -> None:
     models = members(**changes)
     ensemble = Ensemble(models)
@@ -73,10 +70,6 @@ def test_item_never_seen_has_the_vectors_of_its_attributes_in_every_member() -> 
 def test_models_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="one configuration"):
         Ensemble([members()[0], members(num_heads=1)[1]])
-    with pytest.raises(ValueError, match="inner products"):
-        Ensemble(members(similarity="cosine"))
-    with pytest.raises(ConfigError, match="similarity inner"):
-        SMALL.with_values({"members": 2, "similarity": "cosine"})
 
 
 def test_every_member_is_pruned() -> None:

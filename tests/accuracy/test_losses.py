@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scripts.training.losses import _softmax_of_scores, attribute_softmax, cross_entropy, gbce
+from scripts.training.losses import _softmax_of_scores, cross_entropy, gbce
 from scripts.training.negatives import NegativeSampler, NegativeSource
 from scripts.training.sampled_softmax import sampled_softmax
 
@@ -32,24 +32,21 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_cross_entropy_is_the_log_of_the_targets_share_of_the_catalogue(
-    drawn: tuple[Tensor, ...], smoothing: float
+    drawn: tuple[Tensor, ...],
 ) -> None:
     states, targets, items, _ = drawn
     total = 0.0
     for row, target in enumerate(targets.tolist()):
         exponentials = [math.exp(score) for score in scores_of(states, items, row, list(range(1, NUM_ITEMS + 1)))]
-        logarithms = [math.log(each / sum(exponentials)) for each in exponentials]
-        total -= (1 - smoothing) * logarithms[target - 1] + smoothing * sum(logarithms) / NUM_ITEMS
-    loss = cross_entropy(states, targets, items, label_smoothing=smoothing)
+        total -= math.log(exponentials[target - 1] / sum(exponentials))
+    loss = cross_entropy(states, targets, items)
     assert float(loss) == pytest.approx(total / NUM_TARGETS, rel=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("corrections", [[0.0] * 4, [0.5, -1.0, -1.0, 2.0]])
 def test_sampled_softmax_is_the_log_of_the_targets_share_of_the_sample(
-    drawn: tuple[Tensor, ...], corrections: list[float], smoothing: float
+    drawn: tuple[Tensor, ...], corrections: list[float]
 ) -> None:
     """Each negative's score is corrected, the target's own is not."""
     states, targets, items, negatives = drawn
@@ -62,16 +59,12 @@ def test_sampled_softmax_is_the_log_of_the_targets_share_of_the_sample(
         exponentials = [
             math.exp(score + added) for score, added in zip(scores, [0, *(a for _, a in others)], strict=True)
         ]
-        logarithms = [math.log(each / sum(exponentials)) for each in exponentials]
-        total -= (1 - smoothing) * logarithms[0] + smoothing * sum(logarithms) / len(logarithms)
-    loss = sampled_softmax(
-        states, targets, items, negatives, corrections_N=torch.tensor(corrections), label_smoothing=smoothing
-    )
+        total -= math.log(exponentials[0] / sum(exponentials))
+    loss = sampled_softmax(states, targets, items, negatives, corrections_N=torch.tensor(corrections))
     assert float(loss) == pytest.approx(total / NUM_TARGETS, rel=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_gradient_of_sampled_softmax_is_that_of_the_plain_formula(smoothing: float) -> None:
+def test_gradient_of_sampled_softmax_is_that_of_the_plain_formula() -> None:
     """By torch's own differentiation, over more targets than one chunk holds; every item is target and negative."""
     generator = torch.Generator().manual_seed(2)
     states = torch.randn(600, 5, generator=generator)
@@ -80,9 +73,7 @@ def test_gradient_of_sampled_softmax_is_that_of_the_plain_formula(smoothing: flo
     negatives = torch.randint(1, 40, (64,), generator=generator)
     corrections = torch.randn(64, generator=generator)
     leaves = [states.clone().requires_grad_(), items.clone().requires_grad_()]
-    found = sampled_softmax(
-        leaves[0], targets, leaves[1], negatives, corrections_N=corrections, label_smoothing=smoothing
-    )
+    found = sampled_softmax(leaves[0], targets, leaves[1], negatives, corrections_N=corrections)
     (3 * found).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
     plain = [states.clone().requires_grad_(), items.clone().requires_grad_()]
@@ -94,9 +85,7 @@ def test_gradient_of_sampled_softmax_is_that_of_the_plain_formula(smoothing: flo
         ],
         dim=1,
     )
-    logarithms = scores.log_softmax(dim=1)
-    evenly = logarithms.masked_fill(scores == -math.inf, 0).sum(dim=1) / (scores != -math.inf).sum(dim=1)
-    expected = -((1 - smoothing) * logarithms[:, 0] + smoothing * evenly).mean()
+    expected = -scores.log_softmax(dim=1)[:, 0].mean()
     torch.testing.assert_close(found, expected)
     (3 * expected).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     for mine, theirs in zip(leaves, plain, strict=True):
@@ -172,31 +161,8 @@ def test_negatives_are_items_and_cover_the_catalogue() -> None:
     assert set(negatives.tolist()) == set(range(1, NUM_ITEMS + 1))
 
 
-def test_attribute_softmax_wants_each_value_of_the_next_item_alike() -> None:
-    """The first target has values 0 and 2, the second none and counts for nothing, the third value 1."""
-    generator = torch.Generator().manual_seed(1)
-    states, vectors = torch.randn(3, 4, generator=generator), torch.randn(5, 4, generator=generator)
-    values = [[0, 2], [], [1]]
-    shares = torch.stack([sum((vectors[value] for value in row), torch.zeros(4)) for row in values])
-    roots = torch.tensor([math.sqrt(2), 0.0, 1.0])
-    shares[0] /= math.sqrt(2)
-    total = 0.0
-    for row, wanted in enumerate(values):
-        exponentials = [math.exp(score) for score in scores_of(states, vectors, row, list(range(5)))]
-        total -= sum(math.log(exponentials[value] / sum(exponentials)) / len(wanted) for value in wanted)
-    assert float(attribute_softmax(states, shares, roots, vectors)) == pytest.approx(total / 2, rel=1e-5)
-
-
-def test_targets_without_attributes_alone_lose_nothing() -> None:
-    loss = attribute_softmax(torch.ones(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.ones(4, 3))
-    assert float(loss) == 0
-
-
 @pytest.mark.parametrize("loss", ["full", "full on a GPU", "sampled"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_implausible_targets_count_by_a_power_of_their_probability(
-    loss: str, smoothing: float, drawn: tuple[Tensor, ...]
-) -> None:
+def test_implausible_targets_count_by_a_power_of_their_probability(loss: str, drawn: tuple[Tensor, ...]) -> None:
     """Loss and gradient of Σ wₜ lossₜ / Σ wₜ with wₜ = pₜ^0.5, a constant, by torch's own cross-entropy; p is of the
     catalogue or of the target beside its negatives."""
     states, targets, items, negatives = drawn
@@ -208,29 +174,29 @@ def test_implausible_targets_count_by_a_power_of_their_probability(
             if loss == "sampled":
                 own = scores.gather(1, targets[:, None])
                 others = scores[:, negatives].masked_fill(targets[:, None] == negatives, -math.inf)
-                expected = [plain_losses(row[None], smoothing) for row in torch.cat([own, others], dim=1)]
+                expected = [plain_losses(row[None]) for row in torch.cat([own, others], dim=1)]
                 losses, share = (torch.cat(each) for each in zip(*expected, strict=True))
             else:
-                losses = F.cross_entropy(scores[:, 1:], targets - 1, label_smoothing=smoothing, reduction="none")
+                losses = F.cross_entropy(scores[:, 1:], targets - 1, reduction="none")
                 share = scores[:, 1:].softmax(dim=1).gather(1, targets[:, None] - 1)[:, 0]
             weights = share.detach() ** 0.5
             value = (weights * losses).sum() / weights.sum()
         elif loss == "sampled":
-            value = sampled_softmax(leaves[0], targets, leaves[1], negatives, label_smoothing=smoothing, denoise=0.5)
+            value = sampled_softmax(leaves[0], targets, leaves[1], negatives, denoise=0.5)
         elif loss == "full":
-            value = cross_entropy(leaves[0], targets, leaves[1], label_smoothing=smoothing, denoise=0.5)
+            value = cross_entropy(leaves[0], targets, leaves[1], denoise=0.5)
         else:
             scores = leaves[0] @ leaves[1][1:].T
-            value = _softmax_of_scores(scores, targets - 1, label_smoothing=smoothing, denoise=0.5)
+            value = _softmax_of_scores(scores, targets - 1, denoise=0.5)
         (3 * value).backward()
         results.append([value.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted)
 
 
-def plain_losses(scores: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def plain_losses(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Of one target, whose score comes first, beside those that are not left out (−inf): its loss and probability."""
     eligible = scores[torch.isfinite(scores)][None]
     first = torch.zeros(1, dtype=torch.int64)
-    loss = F.cross_entropy(eligible, first, label_smoothing=smoothing, reduction="none")
+    loss = F.cross_entropy(eligible, first, reduction="none")
     return loss, eligible.softmax(dim=1)[:, 0]

@@ -25,10 +25,9 @@ from scripts.training.model import SequenceModel
 from scripts.training.model_config import ModelConfig
 
 NUM_ITEMS, MAX_LENGTH = 40, 16
-VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "both"}]
-VARIANTS += [{"temporal": "conv", "temporal_place": "inside", "kernel_sizes": (2, 7)}]
+VARIANTS: list[dict[str, Any]] = [{}, {"temporal": "conv"}, {"temporal": "gru"}, {"attributes": "embedding"}]
+VARIANTS += [{"temporal": "conv", "kernel_sizes": (2, 7)}]
 VARIANTS += [{"layer": "ligr", "expansion": 2}]
-VARIANTS += [{"tied": False}, {"similarity": "cosine", "temperature": 0.1}]
 VARIANTS += [{"position_bias": True, "position_embedding": False}, {"position_bias": True, "time_bias": True}]
 VARIANTS += [{"time_bias": True, "temporal": "conv", "layer": "ligr"}, {"event_types": True}]
 VARIANTS += [{"event_types": True, "time_bias": True, "temporal": "conv"}]

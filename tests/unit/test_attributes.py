@@ -87,15 +87,10 @@ def test_gradient_of_attribute_vectors_is_that_of_the_plain_sum() -> None:
     torch.testing.assert_close(found, has @ weights)
 
 
-def model(attributes: Attributes) -> SequenceModel:
+def test_item_vector_is_its_own_and_that_of_its_attributes() -> None:
     torch.manual_seed(0)
-    config = ModelConfig(len(FILMS), 5, dim=8, num_blocks=1, attributes=attributes)
-    return SequenceModel(config, shared_attributes(FILMS)).eval()
-
-
-@pytest.mark.parametrize("attributes", ["embedding", "both"])
-def test_item_vector_is_its_own_and_that_of_its_attributes(attributes: Attributes) -> None:
-    found = model(attributes)
+    config = ModelConfig(len(FILMS), 5, dim=8, num_blocks=1, attributes="embedding")
+    found = SequenceModel(config, shared_attributes(FILMS)).eval()
     assert found.attributes is not None
     vectors = found.attribute_vectors()
     assert vectors is not None
@@ -107,14 +102,7 @@ def test_item_vector_is_its_own_and_that_of_its_attributes(attributes: Attribute
     torch.testing.assert_close(found.vectors_of(chosen), found.item_vectors()[chosen])
 
 
-def test_auxiliary_task_alone_leaves_item_vectors_as_they_are() -> None:
-    found = model("auxiliary")
-    assert found.attribute_vectors() is None
-    assert found.attribute_head is not None
-    torch.testing.assert_close(found.item_vectors(), found.item_embedding.weight)
-
-
-@pytest.mark.parametrize("attributes", ["none", "embedding", "auxiliary", "both"])
+@pytest.mark.parametrize("attributes", ["none", "embedding"])
 def test_weights_alone_give_the_model_back(attributes: Attributes) -> None:
     table = None if attributes == "none" else shared_attributes(FILMS)
     first = SequenceModel(ModelConfig(len(FILMS), 5, dim=8, num_blocks=1, attributes=attributes), table)
@@ -124,4 +112,4 @@ def test_weights_alone_give_the_model_back(attributes: Attributes) -> None:
 
 def test_attributes_of_other_items_are_refused() -> None:
     with pytest.raises(ValueError, match="attributes of 5 items do not belong to"):
-        SequenceModel(ModelConfig(7, 5, dim=8, attributes="both"), shared_attributes(FILMS))
+        SequenceModel(ModelConfig(7, 5, dim=8, attributes="embedding"), shared_attributes(FILMS))

@@ -8,7 +8,7 @@ from scripts.training.blocks import Block, Layer
 
 def block(layer: Layer) -> Block:
     torch.manual_seed(0)
-    made = Block(6, 2, layer=layer, expansion=2, dropout=0.0, temporal=None)
+    made = Block(6, 2, layer=layer, expansion=2, dropout=0.0)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

@@ -34,7 +34,7 @@ def live() -> LiveModel:
     tables = model.ranker.tables
     without_rules = model.ranker.with_tables({**tables, "rule_weights": np.zeros_like(tables["rule_weights"])})
     values = AttributeValues([f"like=i{item}" for item in range(1, NUM_ITEMS + 1)])
-    vectors = AttributeVectors(values, tables["item_vectors"][1:], has_unit_length=False)
+    vectors = AttributeVectors(values, tables["item_vectors"][1:])
     return replace(model, ranker=without_rules, attribute_vectors=vectors)
 
 

@@ -132,13 +132,12 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
 @pytest.mark.parametrize(
     ("values", "fault"),
     [
-        ({"tied": False, "attributes": "both"}, "with attributes=both tied must be true"),
-        ({"loss": "gbce", "label_smoothing": 0.1}, "label_smoothing belongs to .*, not to gbce"),
+        ({"loss": "gbce", "denoise": 0.1}, "denoise belongs to .*, not to gbce"),
         ({"loss": "bce", "denoise": 0.1}, "denoise belongs to .*, not to bce"),
         ({"logq_correction": True}, "logq_correction belongs to sampled_softmax, not to cross_entropy"),
         ({"kernel_sizes": [3, 0]}, r"kernel_sizes must be a list of whole numbers of at least 1, found \(3, 0\)"),
         ({"kernel_sizes": []}, "kernel_sizes must be a list"),
-        ({"tied": "no"}, "tied must be true or false, found 'no'"),
+        ({"rerank": "no"}, "rerank must be true or false, found 'no'"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(values: dict[str, Any], fault: str) -> None:

@@ -66,10 +66,6 @@ def test_vector_of_a_new_item_is_the_sum_of_its_values_over_the_root_of_their_nu
     two = vectors.item_vector({"genres": ["Drama", "Western"], "year": 1975, "title": "Ran"})
     np.testing.assert_allclose(two[:2], np.array([3 + 5, 4 + 6]) / np.sqrt(2), rtol=1e-6)
     assert not vectors.item_vector({"title": "Ran"}).any()
-    cosine = manifest.model_copy(update={"model": {**manifest.model, "similarity": "cosine"}})
-    of_length_one = read_attribute_vectors(folder, cosine)
-    assert of_length_one is not None
-    np.testing.assert_allclose(of_length_one.item_vector({"genres": "Drama"})[:2], [0.6, 0.8], rtol=1e-6)
 
 
 def test_attribute_vectors_that_do_not_fit_are_refused(artifact: tuple[Path, Manifest]) -> None:

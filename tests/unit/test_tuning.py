@@ -182,10 +182,10 @@ def test_a_trial_that_diverges_is_one_failure_and_the_automatic_recipe_must_not(
 def test_values_that_exclude_one_another_are_one_failed_trial(
     tmp_path: Path, data: PreparedData, landscape: dict[str, Any]
 ) -> None:
-    """Label smoothing does not go with gBCE, which the search tries as well."""
+    """Down-weighting implausible events does not go with gBCE, which the search tries as well."""
     watcher = Watcher()
-    found = tune(data, SMALL.with_values({"label_smoothing": 0.1}), tmp_path / "tuned", max_trials=9, observer=watcher)
-    refused = [ending for ending in watcher.endings.values() if "label_smoothing belongs to" in ending]
+    found = tune(data, SMALL.with_values({"denoise": 0.1}), tmp_path / "tuned", max_trials=9, observer=watcher)
+    refused = [ending for ending in watcher.endings.values() if "denoise belongs to" in ending]
     assert found.num_ended == 9
     assert len(refused) == found.num_failed > 0
     assert all(config.loss != "gbce" for _, config in watcher.trials)
