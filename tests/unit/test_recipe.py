@@ -91,8 +91,10 @@ def test_the_page_says_once_what_sets_have_alike() -> None:
     page = reasons_sections(["beauty", "groceries"], [BEAUTY, GROCERIES])
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["All of these sets", "beauty", "groceries"]
     alike, beauty, groceries = page.split("\n\n## ")
-    assert "`patience` 5" in alike
-    assert "`patience`" not in beauty + groceries
+    assert "`learning_rate` 0.003" in alike
+    assert "`learning_rate`" not in beauty + groceries
+    assert "`patience` 5: " in beauty
+    assert "`patience` 10: of 21 epochs at most" in groceries
     assert "`dropout` 0.5: 13.0 events" in beauty
     assert "`dropout` 0.5: 21.0 events" in groceries, "the same value for another reason"
     assert "`num_negatives` 1,024: shared by all of a batch" in groceries
