@@ -17,7 +17,6 @@ from app.ranking.rerank import popularity_discount
 from scripts.training.calibration import calibrate
 from scripts.training.comparison import HEADLINE_METRICS, MODEL, Comparison, compare
 from scripts.training.config import Device
-from scripts.training.evaluation import EvaluationResult
 from scripts.training.interactions import DataError
 from scripts.training.learner import training_device
 from scripts.training.plots import metric_label, scorer_label
@@ -118,7 +117,7 @@ def table(comparison: Comparison) -> str:
     width = 2 + max(len(heading) for heading in (LEAD, *map(scorer_label, comparison.results)))
     seen = "masked" if protocol["exclude_seen"] else "eligible"
     lines = [f"{protocol['data']}, {protocol['part']}: {protocol['num_cases']:,} cases, seen items {seen}", ""]
-    lines += _metric_rows(comparison.results, width)
+    lines += _metric_rows(comparison.metrics, width)
     lines += ["", f"{LEAD:<{width}}" + "".join(f"{metric_label(metric):>30}" for metric in HEADLINE_METRICS)]
     for name, intervals in comparison.differences.items():
         cells = (intervals[metric] for metric in HEADLINE_METRICS)
@@ -144,13 +143,13 @@ def table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _metric_rows(results: Mapping[str, EvaluationResult], width: int) -> list[str]:
-    columns = [metric for metric in TABLE_METRICS if metric in results[MODEL].metrics]
+def _metric_rows(results: Mapping[str, Mapping[str, float]], width: int) -> list[str]:
+    columns = [metric for metric in TABLE_METRICS if metric in results[MODEL]]
     return [
         " " * width + "".join(f"{metric_label(metric):>13}" for metric in columns),
         *(
-            f"{scorer_label(name):<{width}}" + "".join(f"{result.metrics[metric]:>13.4f}" for metric in columns)
-            for name, result in results.items()
+            f"{scorer_label(name):<{width}}" + "".join(f"{metrics[metric]:>13.4f}" for metric in columns)
+            for name, metrics in results.items()
         ),
     ]
 

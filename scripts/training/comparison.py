@@ -13,6 +13,7 @@ from scripts.training.evaluation import (
     Scorer,
     bootstrap_interval,
     evaluate,
+    mean_metrics,
     paired_bootstrap_interval,
 )
 from scripts.training.interactions import Cases, Part, PreparedData
@@ -28,8 +29,8 @@ class Comparison:
     """Results by the scorer's name: the model's first (and, asked for the event type of each target, that of
     `ASKED_FOR_TYPE`), then those of its parts alone, then the baselines'.
 
-    `as_served` repeats the evaluation with only the newest `history_cap` events of each history; None where no
-    history is longer, because the two protocols are then one.
+    `as_served` are the means over all cases (no coverage) with only the newest `history_cap` events of each history;
+    None where no history is longer, because the two protocols are then one.
     """
 
     protocol: dict[str, Any]
@@ -38,10 +39,15 @@ class Comparison:
     """Scorer → headline metric → interval of the metric."""
     differences: dict[str, dict[str, Interval]]
     """Part or baseline → headline metric → interval of the model minus it, paired by case."""
-    as_served: dict[str, EvaluationResult] | None
+    as_served: dict[str, dict[str, float]] | None
     history_cap: int
     parts: tuple[str, ...] = ()
     """Names of the model's parts: what each contributes is the model's result minus what is left without it."""
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Of every scorer, over all cases."""
+        return {name: result.metrics for name, result in self.results.items()}
 
     @property
     def baselines(self) -> list[str]:
@@ -65,8 +71,8 @@ class Comparison:
             "as_served": self.as_served
             and {
                 "history_cap": self.history_cap,
-                MODEL: self.as_served[MODEL].metrics,
-                "baselines": {name: self.as_served[name].metrics for name in self.baselines},
+                MODEL: self.as_served[MODEL],
+                "baselines": {name: self.as_served[name] for name in self.baselines},
             },
             "by_history_length": {
                 name: [asdict(group) for group in result.by_history_length] for name, result in self.results.items()
@@ -111,15 +117,19 @@ def compare(
         scorers[ASKED_FOR_TYPE] = (scorer, replace(cases, asks_type=True))
     scorers |= {name: (each, cases) for name, each in {**(parts or {}), **baselines}.items()}
 
-    def run_all(cap: int | None, label: str) -> dict[str, EvaluationResult]:
-        return {
-            name: _evaluate(each, data, asked, masks_seen, cap, f"{name}{label}", progress)
-            for name, (each, asked) in scorers.items()
-        }
-
-    results = run_all(None, "")
+    results = {
+        name: _evaluate(each, data, asked, masks_seen, None, name, progress) for name, (each, asked) in scorers.items()
+    }
+    as_served = None
+    longer = np.flatnonzero(cases.histories.lengths > history_cap)
+    if len(longer):
+        as_served = {}
+        for name, (each, asked) in scorers.items():
+            ranks = results[name].ranks.copy()  # of shorter histories what they are anyway
+            label = f"{name}, as served"
+            ranks[longer] = _evaluate(each, data, asked.chosen(longer), masks_seen, history_cap, label, progress).ranks
+            as_served[name] = mean_metrics(ranks, results[name].cutoffs)
     drawn = "users" if data.split == "temporal" else "cases"  # of leave-one-out, which has one a user, the same
-    is_capped = bool((cases.histories.lengths > history_cap).any())
     return Comparison(
         protocol={
             **results[MODEL].protocol,
@@ -149,7 +159,7 @@ def compare(
             for name, result in results.items()
             if name not in (MODEL, ASKED_FOR_TYPE)
         },
-        as_served=run_all(history_cap, ", as served") if is_capped else None,
+        as_served=as_served,
         history_cap=history_cap,
         parts=tuple(parts or {}),
     )

@@ -121,7 +121,7 @@ def evaluate(
         progress(len(chosen))
 
     lengths = cases.histories.lengths if history_cap is None else np.minimum(cases.histories.lengths, history_cap)
-    metrics = _mean_metrics(ranks, cutoffs)
+    metrics = mean_metrics(ranks, cutoffs)
     if with_coverage:
         metrics |= {f"coverage@{k}": float((covered_at[1:] <= k).mean()) for k in cutoffs}
     return EvaluationResult(
@@ -240,7 +240,8 @@ _METRICS: Mapping[str, Callable[[NDArray[np.int64], int], NDArray[np.float64]]] 
 }
 
 
-def _mean_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int]) -> dict[str, float]:
+def mean_metrics(ranks: NDArray[np.int64], cutoffs: Sequence[int]) -> dict[str, float]:
+    """Of `EvaluationResult.metrics` those that are means over the cases."""
     return {f"{name}@{k}": float(metric(ranks, k).mean()) for name, metric in _METRICS.items() for k in cutoffs}
 
 
@@ -292,7 +293,7 @@ def popularity_groups(item_counts: NDArray[np.int64], targets: NDArray[np.int32]
 
 def _groups(ranks: NDArray[np.int64], cutoffs: Sequence[int], members: Mapping[str, NDArray[np.bool_]]) -> list[Group]:
     return [
-        Group(name, int(chosen.sum()), _mean_metrics(ranks[chosen], cutoffs), _standard_errors(ranks[chosen], cutoffs))
+        Group(name, int(chosen.sum()), mean_metrics(ranks[chosen], cutoffs), _standard_errors(ranks[chosen], cutoffs))
         if chosen.any()
         else Group(name, 0, {}, {})
         for name, chosen in members.items()

@@ -129,7 +129,7 @@ def report_html(
             "tail: all others.",
             popularity_figure(comparison),
         ),
-        _section("All figures", "", _metrics_table(comparison.results)),
+        _section("All figures", "", _metrics_table(comparison.metrics)),
     ]
     if comparison.results[MODEL].by_repeat:
         sections.append(
@@ -222,11 +222,10 @@ def _signed(interval: Interval) -> str:
     return f'<span class="{tone}">{interval.mean:+.4f}</span> [{interval.low:+.4f}, {interval.high:+.4f}]'
 
 
-def _metrics_table(results: Mapping[str, EvaluationResult]) -> str:
-    columns = [metric for metric in TABLE_METRICS if metric in results[MODEL].metrics]
+def _metrics_table(results: Mapping[str, Mapping[str, float]]) -> str:
+    columns = [metric for metric in TABLE_METRICS if metric in results[MODEL]]
     rows = [
-        [scorer_label(name), *(f"{result.metrics[metric]:.4f}" for metric in columns)]
-        for name, result in results.items()
+        [scorer_label(name), *(f"{metrics[metric]:.4f}" for metric in columns)] for name, metrics in results.items()
     ]
     return _table(["", *(metric_label(metric) for metric in columns)], rows, first_is_model=True)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.ranking.ranker import ItemSequence
 from scripts.evaluate import table
 from scripts.training.comparison import Comparison, compare
-from scripts.training.evaluation import Group
+from scripts.training.evaluation import Group, evaluate
 from scripts.training.interactions import PreparedData
 from scripts.training.plots import comparison_figure, groups_figure, length_figure, scorer_label
 from scripts.training.report import report_html
@@ -54,6 +54,26 @@ def test_the_model_stands_first_beside_every_baseline(comparison: Comparison) ->
 def test_as_served_is_reported_only_where_histories_exceed_the_cap(data: PreparedData, comparison: Comparison) -> None:
     assert comparison.as_json()["as_served"]["history_cap"] == 4
     assert compare(NextItem(), data, "test", history_cap=7, exclude_seen=False).as_json()["as_served"] is None
+
+
+def test_as_served_is_what_all_cases_come_to_with_the_newest_events_alone(data: PreparedData) -> None:
+    """Of a scorer that reads the oldest event and their number; three of the five histories are longer than four."""
+
+    def scorer(histories: Sequence[ItemSequence]) -> NDArray[np.float32]:
+        scores = np.zeros((len(histories), 6), np.float32)
+        for row, history in zip(scores, histories, strict=True):
+            row[1:] = [(history.items[0] * item + len(history.items)) % 7 for item in range(1, 6)]
+        return scores
+
+    found = compare(scorer, data, "test", history_cap=4, exclude_seen=False)
+    counts = data.train.item_counts(data.num_items)
+    cases = data.cases("test")
+    assert (cases.histories.lengths > 4).sum() == 3
+    expected = evaluate(scorer, cases, num_items=5, item_counts=counts, exclude_seen=False, history_cap=4)
+    assert found.as_served is not None
+    assert found.as_served["model"] == {name: expected.metrics[name] for name in found.as_served["model"]}
+    assert found.as_served["model"] != {name: found.metrics["model"][name] for name in found.as_served["model"]}
+    assert found.as_served.keys() == found.metrics.keys()
 
 
 class Page(HTMLParser):
