@@ -20,11 +20,12 @@ Layer = Literal["prenorm", "ligr"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; dropout stays outside, where the fused kernel keeps its speed."""
+    """Multi-head self-attention; a bias, or dropout of its weights in training, takes it out of the fused kernel."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.dropout = dropout
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.output = nn.Linear(dim, dim)
@@ -33,19 +34,21 @@ class Attention(nn.Module):
         """Every position looks at itself and at those before it; the bias is added to its scores."""
         key, value = self.key_value(x_BLD).chunk(2, dim=-1)
         heads = self._heads(self.query(x_BLD)), self._heads(key), self._heads(value)
+        dropout = self.dropout if self.training else 0.0
         if bias_BHLL is None:
-            return self._merged(F.scaled_dot_product_attention(*heads, is_causal=True))
+            return self._merged(F.scaled_dot_product_attention(*heads, is_causal=True, dropout_p=dropout))
         column_L = torch.arange(x_BLD.shape[1], device=x_BLD.device)
-        return self._merged(_biased_attention(*heads, bias_BHLL.masked_fill(column_L > column_L[:, None], -math.inf)))
+        causal_BHLL = bias_BHLL.masked_fill(column_L > column_L[:, None], -math.inf)
+        return self._merged(_biased_attention(*heads, causal_BHLL, dropout))
 
     def at_last(self, x_BLD: Tensor, last_B1D: Tensor, visible_BL: Tensor, bias_BH1L: Tensor | None = None) -> Tensor:
-        """(B, 1, D): one position, given in `last_B1D`, looks at all columns that `visible_BL` marks."""
+        """(B, 1, D): one position, given in `last_B1D`, looks at all columns that `visible_BL` marks; never dropped."""
         key, value = self.key_value(x_BLD).chunk(2, dim=-1)
         heads = self._heads(self.query(last_B1D)), self._heads(key), self._heads(value)
         mask_B11L = visible_BL[:, None, None, :]
         if bias_BH1L is None:
             return self._merged(F.scaled_dot_product_attention(*heads, attn_mask=mask_B11L))
-        return self._merged(_biased_attention(*heads, bias_BH1L.masked_fill(~mask_B11L, -math.inf)))
+        return self._merged(_biased_attention(*heads, bias_BH1L.masked_fill(~mask_B11L, -math.inf), 0.0))
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         batch, length, dim = x_BLD.shape
@@ -56,10 +59,13 @@ class Attention(nn.Module):
         return merged
 
 
-def _biased_attention(query_BHQd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, bias_BHQL: Tensor) -> Tensor:
+def _biased_attention(
+    query_BHQd: Tensor, key_BHLd: Tensor, value_BHLd: Tensor, bias_BHQL: Tensor, dropout: float
+) -> Tensor:
     """Step by step: torch's fused kernel has no gradient for the bias, and the exporter no form of it."""
     scores_BHQL = query_BHQd @ key_BHLd.transpose(-2, -1) / math.sqrt(query_BHQd.shape[-1])
-    mixed_BHQd: Tensor = (scores_BHQL + bias_BHQL).softmax(dim=-1) @ value_BHLd
+    weights_BHQL = (scores_BHQL + bias_BHQL).softmax(dim=-1)
+    mixed_BHQd: Tensor = (F.dropout(weights_BHQL, dropout) if dropout else weights_BHQL) @ value_BHLd
     return mixed_BHQd
 
 
@@ -93,13 +99,14 @@ class Block(nn.Module):
         layer: Layer,
         expansion: int,
         dropout: float,
+        attention_dropout: float = 0.0,
         bias: RelativeBias | None = None,
     ) -> None:
         """expansion: width of the feed-forward layer in multiples of `dim`."""
         super().__init__()
         self.bias = bias
         self.attention_norm = nn.LayerNorm(dim)
-        self.attention = Attention(dim, num_heads)
+        self.attention = Attention(dim, num_heads, attention_dropout)
         self.feed_forward_norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForward(dim, expansion * dim, gated=layer == "ligr")
         self.attention_gate = nn.Linear(dim, dim) if layer == "ligr" else None

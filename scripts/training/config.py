@@ -41,6 +41,7 @@ class TrainingConfig:
     layer          plain residual blocks, or gated ones (ligr)
     expansion      the feed-forward layer is so many times dim wide
     dropout        of embeddings and of what each layer adds
+    attention_dropout  of the weights with which attention mixes events
     temporal       module after attention: a causal depthwise convolution, or a recurrent layer
     kernel_sizes   steps that the convolution sees; several are scales side by side
     attributes     of items: added to their vectors (embedding) or left out; of no use where the data know of no value
@@ -87,6 +88,7 @@ class TrainingConfig:
     layer: Layer = "prenorm"
     expansion: int = 4
     dropout: float = 0.2
+    attention_dropout: float = 0.0
     temporal: Temporal = "none"
     kernel_sizes: tuple[int, ...] = (5,)
     attributes: Attributes = "none"
@@ -207,7 +209,7 @@ def _range_faults(config: TrainingConfig) -> list[str]:
         **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
         **{
             name: ("in [0, 1)", lambda value: 0 <= value < 1)
-            for name in ("dropout", "average_decay", "denoise", "tail_budget")
+            for name in ("dropout", "attention_dropout", "average_decay", "denoise", "tail_budget")
         },
         **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
         **{

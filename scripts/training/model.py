@@ -97,6 +97,7 @@ class SequenceModel(nn.Module):
                 layer=config.layer,
                 expansion=config.expansion,
                 dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
                 bias=_bias(config),
             )
             for _ in range(config.num_blocks)

@@ -27,6 +27,7 @@ class ModelConfig:
     layer: Layer = "prenorm"
     expansion: int = 4
     dropout: float = 0.2
+    attention_dropout: float = 0.0
     temporal: Temporal = "none"
     kernel_sizes: tuple[int, ...] = (5,)
     head: Head = "residual"

@@ -1,9 +1,10 @@
 """Blocks against their formulas, written out for one position."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
-from scripts.training.blocks import Block, Layer
+from scripts.training.blocks import Attention, Block, Layer
 
 
 def block(layer: Layer) -> Block:
@@ -53,3 +54,17 @@ def test_gated_layer_adds_as_much_as_its_gates_let_through() -> None:
         transformed = made.feed_forward.narrow(gate * torch.sigmoid(gate) * value)
         expected = x + transformed * torch.sigmoid(made.feed_forward_gate(x))
         torch.testing.assert_close(made(x_LD[None], None)[0, position], expected)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_weights_of_attention_are_dropped_in_training_alone_and_keep_their_mean(with_bias: bool) -> None:
+    torch.manual_seed(0)
+    attention = Attention(4, 2, dropout=0.5)
+    x_BLD = torch.randn(1, 3, 4).expand(4000, 3, 4)
+    bias = torch.zeros(1, 2, 3, 3) if with_bias else None
+    with torch.inference_mode():
+        expected = attention.eval()(x_BLD, bias)
+        dropped = attention.train()(x_BLD, bias)
+    torch.testing.assert_close(expected, Attention.forward(attention.eval(), x_BLD, None))
+    assert not torch.allclose(dropped[0], dropped[1])
+    torch.testing.assert_close(dropped.mean(dim=0), expected[0], atol=0.05, rtol=0)

@@ -28,6 +28,14 @@ def test_longer_histories_get_a_longer_model() -> None:
     assert choose_recipe(GROCERIES)[0].max_length == 200
 
 
+def test_models_of_many_events_know_how_far_apart_they_are() -> None:
+    short = dataclasses.replace(MOVIES, num_steps=80_000)
+    assert choose_recipe(short)[0].max_length == 40
+    for statistics, many in ((BEAUTY, False), (short, True), (MOVIES, True), (GROCERIES, True)):
+        config = choose_recipe(statistics)[0]
+        assert (config.position_bias, config.attention_dropout > 0) == (many, many)
+
+
 def test_large_catalogues_are_sampled() -> None:
     assert choose_recipe(BEAUTY)[0].loss == "cross_entropy"
     config = choose_recipe(GROCERIES)[0]

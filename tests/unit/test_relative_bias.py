@@ -60,7 +60,7 @@ def test_bias_is_looked_up_for_every_pair_and_head() -> None:
 
 def test_bias_is_added_before_the_softmax() -> None:
     torch.manual_seed(0)
-    attention = Attention(4, 1)
+    attention = Attention(4, 1, dropout=0.0)
     x_BLD, bias = torch.randn(1, 3, 4), torch.randn(1, 1, 3, 3)
     query = attention.query(x_BLD)[0]
     key, value = attention.key_value(x_BLD)[0].split(4, dim=-1)
