@@ -262,7 +262,8 @@ def _run(taught: PreparedData, config: TrainingConfig, output: Path) -> Path:
 
 
 def _digits(config: TrainingConfig) -> str:
-    """A key that is new to the code, at its default, leaves them as they are: what was trained before stays valid."""
+    """A key that is new to the code, at its default, leaves them as they are, so that what was trained before is found;
+    what was trained with a key that is gone is refused when it is read."""
     defaults = asdict(TrainingConfig())
     values = {name: value for name, value in asdict(config).items() if name != "seed" and value != defaults[name]}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

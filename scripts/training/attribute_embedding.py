@@ -72,27 +72,20 @@ class AttributeEmbedding(nn.Module):
     def table(self) -> AttributeTable:
         return AttributeTable(self.values_E, self.offsets, self.vectors.num_embeddings)
 
-    def counts(self, items_X: Tensor) -> Tensor:
-        """(X,): n, how many values each of some items has."""
-        return self.offsets[items_X + 1] - self.offsets[items_X]
-
     def forward(self, items_X: Tensor) -> Tensor:
         """(X, D): the share of each of some items."""
-        owners_E, values_E = self.pairs(items_X)
-        counts_X = self.counts(items_X)
+        first_X = self.offsets[items_X]
+        counts_X = self.offsets[items_X + 1] - first_X
+        starts_X = counts_X.cumsum(0) - counts_X
+        owners_E = torch.repeat_interleave(counts_X)
+        within_E = torch.arange(len(owners_E), device=items_X.device) - starts_X[owners_E]
+        values_E = self.values_E[first_X[owners_E] + within_E].long()
         weights_E = counts_X[owners_E].to(torch.float32).rsqrt()
         by_value_E = torch.argsort(values_E, stable=True)
         counts_A = torch.bincount(values_E, minlength=self.vectors.num_embeddings)
         shares_XD: Tensor = _WeightedSums.apply(  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             self.vectors.weight,
-            _Bags(values_E, counts_X.cumsum(0) - counts_X, weights_E),
+            _Bags(values_E, starts_X, weights_E),
             _Bags(owners_E[by_value_E], counts_A.cumsum(0) - counts_A, weights_E[by_value_E]),
         )
         return shares_XD
-
-    def pairs(self, items_X: Tensor) -> tuple[Tensor, Tensor]:
-        """(E,), (E,): places in `items_X` and the values of the items that stand there."""
-        counts_X = self.counts(items_X)
-        owners_E = torch.repeat_interleave(counts_X)
-        within_E = torch.arange(len(owners_E), device=items_X.device) - (counts_X.cumsum(0) - counts_X)[owners_E]
-        return owners_E, self.values_E[self.offsets[items_X][owners_E] + within_E].long()

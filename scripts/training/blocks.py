@@ -99,7 +99,7 @@ class Block(nn.Module):
         layer: Layer,
         expansion: int,
         dropout: float,
-        attention_dropout: float = 0.0,
+        attention_dropout: float,
         bias: RelativeBias | None = None,
     ) -> None:
         """expansion: width of the feed-forward layer in multiples of `dim`."""

@@ -17,15 +17,15 @@ has .0835, and .0688 ± .0005 on test where one has .0685 ± .0010."""
 RULES_LIMIT = 100_000
 """Items up to which 100 rules each, 8 bytes a rule, stay below 80 MB of the artifact."""
 MANY_EVENTS = 30
-"""Events that a model reads from which on it is told how far apart two of them are: that helps on MovieLens 100K and
-1M, where it reads 40 and 200, and not on Beauty, where it reads 20."""
+"""Events that a model reads from which on it is told how far apart two of them are: that helps on MovieLens 100K by
+time and on 1M, where it reads 40 and 200, and not on Beauty, where it reads 20."""
 STEPS_PER_POSITION = 2_000
 """Steps to learn from for each position that the model reads: MovieLens 100K does better with 50 positions than with
 100."""
 MAX_EPOCHS = 100
 STEPS_BUDGET = 30_000_000
-"""Steps from item to item that the training of one model may take: an hour of one core (MovieLens 1M), more is left to
---config."""
+"""Steps from item to item that the training of one model may take: about an hour of one core (MovieLens 1M, beside
+another training), more is left to --config."""
 
 REASONS_OF_SAMPLING = {
     "negatives": "by number of events: attention alone finds an eighth more on Complete Journey than with uniform ones",
@@ -125,10 +125,12 @@ def choose_recipe(statistics: DataStatistics) -> tuple[TrainingConfig, dict[str,
         "num_negatives": "of sampled losses: this one is taken over every item"
         if is_small
         else "shared by all of a batch",
-        "position_bias": "how many steps lie between two of many events: .003 better on MovieLens 100K and 1M"
+        "position_bias": "how many steps lie between two of many events: .003 better on MovieLens 100K by time"
         if reads_many
         else "few events are read: on Beauty the same with and without",
-        **({"attention_dropout": "many events to mix: .001 to .002 better on MovieLens 100K"} if reads_many else {}),
+        "attention_dropout": "many events to mix: .001 to .002 better on MovieLens 100K by time"
+        if reads_many
+        else "few events to mix: on Beauty the same with and without",
         "time_bias": "a clock, but of three sets that have one a single one gained by it (.0025, MovieLens 100K)"
         if statistics.has_clock
         else "times are an order: there is no interval to learn from",

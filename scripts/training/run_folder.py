@@ -230,7 +230,9 @@ def read_run_config(run: Path) -> RunConfig:
     except FileNotFoundError as error:
         raise RunError(f"{run} holds no {CONFIG_FILE}; train it first") from error
     except (json.JSONDecodeError, KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"{path} is not the configuration of a run: {error}") from error
+        raise RunError(
+            f"{path} is not the configuration of a run that this version reads: {error}; train it again"
+        ) from error
 
 
 def write_run_config(run: Path, config: RunConfig) -> None:

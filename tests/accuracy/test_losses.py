@@ -161,10 +161,13 @@ def test_negatives_are_items_and_cover_the_catalogue() -> None:
     assert set(negatives.tolist()) == set(range(1, NUM_ITEMS + 1))
 
 
+@pytest.mark.parametrize("denoise", [0.0, 0.5])
 @pytest.mark.parametrize("loss", ["full", "full on a GPU", "sampled"])
-def test_implausible_targets_count_by_a_power_of_their_probability(loss: str, drawn: tuple[Tensor, ...]) -> None:
-    """Loss and gradient of Σ wₜ lossₜ / Σ wₜ with wₜ = pₜ^0.5, a constant, by torch's own cross-entropy; p is of the
-    catalogue or of the target beside its negatives."""
+def test_implausible_targets_count_by_a_power_of_their_probability(
+    loss: str, denoise: float, drawn: tuple[Tensor, ...]
+) -> None:
+    """Loss and gradient of Σ wₜ lossₜ / Σ wₜ with wₜ = pₜ^denoise, a constant, by torch's own cross-entropy; p is of
+    the catalogue or of the target beside its negatives."""
     states, targets, items, negatives = drawn
     results = []
     for ours in (True, False):
@@ -179,15 +182,15 @@ def test_implausible_targets_count_by_a_power_of_their_probability(loss: str, dr
             else:
                 losses = F.cross_entropy(scores[:, 1:], targets - 1, reduction="none")
                 share = scores[:, 1:].softmax(dim=1).gather(1, targets[:, None] - 1)[:, 0]
-            weights = share.detach() ** 0.5
+            weights = share.detach() ** denoise
             value = (weights * losses).sum() / weights.sum()
         elif loss == "sampled":
-            value = sampled_softmax(leaves[0], targets, leaves[1], negatives, denoise=0.5)
+            value = sampled_softmax(leaves[0], targets, leaves[1], negatives, denoise=denoise)
         elif loss == "full":
-            value = cross_entropy(leaves[0], targets, leaves[1], denoise=0.5)
+            value = cross_entropy(leaves[0], targets, leaves[1], denoise=denoise)
         else:
             scores = leaves[0] @ leaves[1][1:].T
-            value = _softmax_of_scores(scores, targets - 1, denoise=0.5)
+            value = _softmax_of_scores(scores, targets - 1, denoise=denoise)
         (3 * value).backward()
         results.append([value.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)])
     for found, wanted in zip(*results, strict=True):

@@ -152,6 +152,16 @@ def test_rows_appended_to_the_table_are_scored_and_read(model: SequenceModel) ->
     torch.testing.assert_close(read[:, :-1], before)
 
 
+def test_a_part_of_attentions_weights_is_dropped_in_training_where_it_is_asked_for() -> None:
+    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, dropout=0.0, position_bias=True, attention_dropout=0.5)
+    model = SequenceModel(config)
+    items = torch.randint(1, NUM_ITEMS + 1, (1, MAX_LENGTH))
+    first, second = (model.train()(items, model.item_vectors()) for _ in range(2))
+    assert not torch.allclose(first, second)
+    first, second = (model.eval()(items, model.item_vectors()) for _ in range(2))
+    assert torch.equal(first, second)
+
+
 def test_prediction_head_begins_as_the_identity() -> None:
     torch.manual_seed(0)
     model = SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16)).eval()

@@ -143,7 +143,6 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
     ("values", "fault"),
     [
         ({"loss": "gbce", "denoise": 0.1}, "denoise belongs to .*, not to gbce"),
-        ({"loss": "bce", "denoise": 0.1}, "denoise belongs to .*, not to bce"),
         ({"logq_correction": True}, "logq_correction belongs to sampled_softmax, not to cross_entropy"),
         ({"kernel_sizes": [3, 0]}, r"kernel_sizes must be a list of whole numbers of at least 1, found \(3, 0\)"),
         ({"kernel_sizes": []}, "kernel_sizes must be a list"),
