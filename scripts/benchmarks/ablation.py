@@ -214,7 +214,8 @@ def _kept_runs(
 
 
 def commands(results: Sequence[RowResult], rows: Sequence[Row], words: str) -> list[str]:
-    """What a table comes from: its rows with the fewest seeds, some with more; `rows` are all that fit the set."""
+    """What a table comes from: its rows with the fewest seeds, some with more. `rows` are all that the set trains
+    beside the recipe: those that repeat it stand in the table anyway."""
     shown = []
     for number in sorted({len(result.runs) for result in results}):
         selected = _selection({result.row.name for result in results if len(result.runs) >= number}, rows)
@@ -225,11 +226,10 @@ def commands(results: Sequence[RowResult], rows: Sequence[Row], words: str) -> l
 
 def _selection(names: Set[str], rows: Sequence[Row]) -> list[str]:
     """The shortest --rows for these names: whole parts by their own; nothing where all rows are meant."""
-    others = [row for row in rows if row.name != AUTOMATIC]  # the recipe itself is trained with any rows
-    if names >= {row.name for row in others}:
+    if names >= {row.name for row in rows}:
         return []
     chosen: list[str] = []
-    for part, of_part in itertools.groupby(others, key=lambda row: row.part):
+    for part, of_part in itertools.groupby(rows, key=lambda row: row.part):
         every = [row.name for row in of_part]
         found = [name for name in every if name in names]
         chosen += [part] if part and found == every else found
@@ -297,7 +297,10 @@ def _main(options: argparse.Namespace) -> None:
     split_option = "" if options.split == "leave-one-out" else f" --split {options.split}"
     for name, data in sets.items():
         words = f"--data-folder DATA --sets {name}{split_option}{rows_option}{settings}"
-        fitting_rows = [row for row in rows if row.name in fitting[name]]
+        configs = fitting[name]
+        trained = [
+            row for row in rows if row.name in configs and (row.noise or configs[row.name] != configs[AUTOMATIC])
+        ]
         users = data.cases("test").user_indices
         table = ""
         for results in measure_rows(
@@ -310,7 +313,7 @@ def _main(options: argparse.Namespace) -> None:
             progress=ProgressBar,
         ):
             table = ablation_table(results, data.name, users)
-            head = "\n".join(f"    {command}" for command in commands(results, fitting_rows, words))
+            head = "\n".join(f"    {command}" for command in commands(results, trained, words))
             changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
             where = trained_on(run for result in results for run in result.runs)
             reading = f"{READING} {READING_OF_TIME}" if data.split == "temporal" else READING
