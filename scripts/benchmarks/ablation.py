@@ -164,13 +164,12 @@ def measure_rows(
     *,
     chosen: Collection[Row],
     num_seeds: int,
-    changes: Mapping[str, Any],
+    configs: Mapping[str, TrainingConfig],
     progress: TrainingProgress,
 ) -> Iterator[list[RowResult]]:
-    """Trains the chosen rows that fit the set with the seeds 1…num_seeds, in order, and after each yields what is
-    measured so far, in the order of `rows`; what an earlier call finished, chosen or not and with however many seeds,
-    is not trained again."""
-    configs = configurations(rows, data, changes)
+    """Trains the chosen rows that fit the set (those of `configs`, see `configurations`) with the seeds 1…num_seeds, in
+    order, and after each yields what is measured so far, in the order of `rows`; what an earlier call finished, chosen
+    or not and with however many seeds, is not trained again."""
     cases = {"validation": data.cases("validation"), "test": data.cases("test")}
     found: dict[str, RowResult] = {}
     todo = []
@@ -309,7 +308,7 @@ def _main(options: argparse.Namespace) -> None:
             options.output,
             chosen=chosen,
             num_seeds=options.seeds,
-            changes=changes,
+            configs=configs,
             progress=ProgressBar,
         ):
             table = ablation_table(results, data.name, users)

@@ -161,9 +161,11 @@ def test_the_finalists_have_three_seeds_in_the_table_of_all_with_one(
     monkeypatch.setattr(ablation, "measure_training", train_it)
     rows = [Row(AUTOMATIC), Row("wide", {"dim": 256}), Row("deep", {"num_blocks": 3})]
 
+    configs = configurations(rows, walk, {})
+
     def seeds_by_row(chosen: list[Row], num_seeds: int) -> list[dict[str, int]]:
         tables = measure_rows(
-            walk, rows, tmp_path, chosen=chosen, num_seeds=num_seeds, changes={}, progress=ProgressBar
+            walk, rows, tmp_path, chosen=chosen, num_seeds=num_seeds, configs=configs, progress=ProgressBar
         )
         return [{result.row.name: len(result.runs) for result in table} for table in tables]
 
