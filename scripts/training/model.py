@@ -149,11 +149,7 @@ class SequenceModel(nn.Module):
         `items_BL` holds rows of `item_vectors_VD`, int64, at most `max_length` columns; columns of padding give finite
         numbers without meaning. The table may hold any items in any order as long as row 0 is the padding.
         """
-        return self.states(items_BL, F.embedding(items_BL, item_vectors_VD), context)
-
-    def states(self, items_BL: Tensor, vectors_BLD: Tensor, context: Context = NO_CONTEXT) -> Tensor:
-        """(B, L, D): what `forward` gives, from vectors already looked up; `items_BL` tells where there are none."""
-        x_BLD = self._embedded(items_BL, vectors_BLD, context)
+        x_BLD = self._embedded(items_BL, F.embedding(items_BL, item_vectors_VD), context)
         relations = self._relations(items_BL, context)
         for block in self.blocks:
             x_BLD = block(x_BLD, relations)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from scripts.training.batches import Batch
 from scripts.training.config import TrainingConfig
@@ -52,7 +51,7 @@ class Objective:
         # Only rows that this batch names are composed, and only they get gradients: a catalogue of a million items
         # costs no more than a small one.
         vectors_UD, read_BL, wanted_T, unwanted_N = _named(model, items_BL, targets_T, negatives_N)
-        states_TD = model.states(items_BL, F.embedding(read_BL, vectors_UD), context)[has_target_BL]
+        states_TD = model(read_BL, vectors_UD, context)[has_target_BL]
         return self._sampled_loss(states_TD, wanted_T, vectors_UD, unwanted_N, negatives_N)
 
     def _full_loss(self, states_TD: Tensor, targets_T: Tensor, vectors_VD: Tensor) -> Tensor:

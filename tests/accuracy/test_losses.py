@@ -32,9 +32,7 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def test_cross_entropy_is_the_log_of_the_targets_share_of_the_catalogue(
-    drawn: tuple[Tensor, ...],
-) -> None:
+def test_cross_entropy_is_the_log_of_the_targets_share_of_the_catalogue(drawn: tuple[Tensor, ...]) -> None:
     states, targets, items, _ = drawn
     total = 0.0
     for row, target in enumerate(targets.tolist()):
