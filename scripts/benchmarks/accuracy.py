@@ -43,14 +43,12 @@ class SetAccuracy:
     runs: Sequence[Measured]
     baselines: Mapping[str, Evaluated]
 
-    def spread(self, metric: str) -> tuple[float, float]:
-        """Mean and standard deviation over the seeds (0 of one seed); `metric` of the test part, or the name of a
-        popularity group for its NDCG@10."""
-        values = [
+    def of_seeds(self, metric: str) -> list[float]:
+        """`metric` of the test part, or the NDCG@10 of the popularity group of that name, seed by seed."""
+        return [
             test.by_popularity[metric] if metric in test.by_popularity else test.metrics[metric]
             for test in (run.evaluated["test"] for run in self.runs)
         ]
-        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
     @property
     def best_baseline(self) -> str:
@@ -88,11 +86,12 @@ def measure_set(
 
 
 def set_table(found: SetAccuracy) -> str:
-    """Markdown: the seeds' mean ± standard deviation, every baseline, the lead over the best of them."""
+    """Markdown: the seeds' mean ± standard deviation (one seed has none), every baseline, the lead over the best of
+    them."""
     groups = list(POPULARITY_SHARES)
     columns = ["hit_rate@10", "ndcg@10", "coverage@10", *groups]
-    spreads = [found.spread(column) for column in columns]
-    rows = [[f"**Segue**, {len(found.runs)} seeds", *(f"**{share(mean)}** ± {share(sd)}" for mean, sd in spreads)]]
+    label = "one seed" if len(found.runs) == 1 else f"{len(found.runs)} seeds"
+    rows = [[f"**Segue**, {label}", *(_mean_and_deviation(found.of_seeds(column)) for column in columns)]]
     for name, result in found.baselines.items():
         values = [result.metrics[column] for column in columns[:3]] + [result.by_popularity[group] for group in groups]
         rows.append([scorer_label(name), *map(share, values)])
@@ -103,9 +102,9 @@ def set_table(found: SetAccuracy) -> str:
         "coverage@10",
         *(f"NDCG@10 {group}" for group in groups),
     ]
-    leads = {label: found.lead(metric) for label, metric in (("HR@10", "hit_rate@10"), ("NDCG@10", "ndcg@10"))}
+    leads = {name: found.lead(metric) for name, metric in (("HR@10", "hit_rate@10"), ("NDCG@10", "ndcg@10"))}
     shown = " and ".join(
-        f"{label} {signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}]" for label, lead in leads.items()
+        f"{name} {signed(lead.mean)} [{signed(lead.low)}, {signed(lead.high)}]" for name, lead in leads.items()
     )
     epochs = "/".join(str(run.num_epochs) for run in found.runs)
     minutes = "/".join(f"{run.seconds / 60:.0f}" for run in found.runs)
@@ -114,6 +113,11 @@ def set_table(found: SetAccuracy) -> str:
         f"Segue minus {scorer_label(found.best_baseline).lower()}, the best baseline: {shown}. "
         f"{epochs} epochs in {minutes} minutes of training."
     )
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    mean = f"**{share(float(np.mean(values)))}**"
+    return f"{mean} ± {share(float(np.std(values, ddof=1)))}" if len(values) > 1 else mean
 
 
 def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
@@ -126,7 +130,7 @@ def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
             rows.append([method["name"], near + " / ".join(map(share, method[found.name]))])
     if not rows:
         return ""
-    ours = " / ".join(share(found.spread(metric)[0]) for metric in HEADLINES)
+    ours = " / ".join(share(float(np.mean(found.of_seeds(metric)))) for metric in HEADLINES)
     rows.append(["**Segue**, chosen by itself", f"**{ours}**"])
     table = markdown_table(["HR@10 / NDCG@10 on exactly these files", found.name], rows)
     return (

@@ -48,6 +48,10 @@ def test_mean_and_deviation_are_those_of_the_seeds_runs(data_folder: Path) -> No
 
 def test_a_finished_seed_is_not_trained_again(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(data_folder, "--seeds", "1") == 0
+    (row,) = re.findall(
+        r"^\| \*\*Segue\*\*, one seed \|(.*)\|$", (data_folder.parent / "page.md").read_text(), re.MULTILINE
+    )
+    assert "±" not in row, "one seed has no deviation"
     trained = []
     real = experiments.train
     monkeypatch.setattr(
