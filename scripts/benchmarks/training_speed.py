@@ -36,7 +36,6 @@ from scripts.training.scorer import metrics_at_10
 PEER_SCRIPT = Path(__file__).parent / "peers" / "rectools_sasrec.py"
 PLAIN = {
     "position_bias": False,
-    "attention_dropout": 0.0,
     "temporal": "none",
     "attributes": "none",
     "followers": 0,
