@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from scripts.training.blocks import Layer
 from scripts.training.losses import Loss
-from scripts.training.model_config import Attributes, ModelConfig
+from scripts.training.model_config import ModelConfig, ModelShape
 from scripts.training.negatives import NegativeSource
-from scripts.training.prediction_head import Head
-from scripts.training.temporal import Temporal
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -25,7 +22,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(ModelShape):
     """Model, loss and optimisation of one run.
 
     max_length     steps of a history that the model reads
@@ -77,22 +74,6 @@ class TrainingConfig:
     seed           of weights, dropout, negatives and the order of batches
     """
 
-    max_length: int = 50
-    dim: int = 64
-    num_blocks: int = 2
-    num_heads: int = 2
-    position_embedding: bool = True
-    position_bias: bool = False
-    time_bias: bool = False
-    event_types: bool = False
-    layer: Layer = "prenorm"
-    expansion: int = 4
-    dropout: float = 0.2
-    attention_dropout: float = 0.0
-    temporal: Temporal = "none"
-    kernel_sizes: tuple[int, ...] = (5,)
-    attributes: Attributes = "none"
-    head: Head = "residual"
     loss: Loss = "cross_entropy"
     num_negatives: int = 256
     negatives: NegativeSource = "uniform"
@@ -124,8 +105,8 @@ class TrainingConfig:
             raise ConfigError("; ".join(faults))
 
     def model_config(self, num_items: int) -> ModelConfig:
-        shared = {field.name for field in dataclasses.fields(ModelConfig)} - {"num_items"}
-        return ModelConfig(num_items=num_items, **{name: getattr(self, name) for name in shared})
+        shape = {field.name: getattr(self, field.name) for field in dataclasses.fields(ModelShape)}
+        return ModelConfig(num_items=num_items, **shape)
 
     def with_values(self, values: Mapping[str, Any]) -> "TrainingConfig":
         """A copy with some keys changed.

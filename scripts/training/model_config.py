@@ -12,11 +12,10 @@ Attributes = Literal["none", "embedding"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a model: all that is needed to build it again before its weights are loaded."""
+class ModelShape:
+    """What an experiment says of its model; `config.TrainingConfig` explains each key."""
 
-    num_items: int
-    max_length: int
+    max_length: int = 50
     dim: int = 64
     num_blocks: int = 2
     num_heads: int = 2
@@ -30,18 +29,18 @@ class ModelConfig:
     attention_dropout: float = 0.0
     temporal: Temporal = "none"
     kernel_sizes: tuple[int, ...] = (5,)
-    head: Head = "residual"
     attributes: Attributes = "none"
+    head: Head = "residual"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(ModelShape):
+    """All that is needed to build a model again before its weights are loaded."""
+
+    num_items: int
 
     @property
     def context_inputs(self) -> tuple[ContextInput, ...]:
         """What a model of this shape reads of a `Context`, in the order of the graph's inputs."""
         times: tuple[ContextInput, ...] = ("timestamps_ms",) if self.time_bias else ()
         return (*times, "event_types", "target_type") if self.event_types else times
-
-    def __post_init__(self) -> None:
-        sizes = (self.num_items, self.max_length, self.dim, self.num_blocks, self.num_heads, self.expansion)
-        if min(*sizes, *self.kernel_sizes) < 1 or not self.kernel_sizes:
-            raise ValueError(f"every size of a model is at least 1, found {self}")
-        if self.dim % self.num_heads:
-            raise ValueError(f"dim {self.dim} cannot be divided among {self.num_heads} heads")

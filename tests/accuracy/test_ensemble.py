@@ -35,7 +35,7 @@ ATTRIBUTES = [{"colour": item % 4} for item in range(NUM_ITEMS)]
 
 
 def members(**changes: Any) -> list[SequenceModel]:
-    config = ModelConfig(NUM_ITEMS, 10, **{"dim": 8, "num_blocks": 1, "num_heads": 2, **changes})
+    config = ModelConfig(num_items=NUM_ITEMS, max_length=10, **{"dim": 8, "num_blocks": 1, "num_heads": 2, **changes})
     attributes = shared_attributes(ATTRIBUTES) if config.attributes != "none" else None
     models = []
     for seed in (1, 2):

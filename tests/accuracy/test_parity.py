@@ -36,7 +36,9 @@ VARIANTS += [{"event_types": True, "time_bias": True, "temporal": "conv"}]
 def model_with_ties(variant: dict[str, Any]) -> FusedModel:
     """Items 21…40 have the vectors of items 1…20, so every score occurs twice."""
     torch.manual_seed(1)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_sizes": (3,), **variant})
+    config = ModelConfig(
+        num_items=NUM_ITEMS, max_length=MAX_LENGTH, **{"dim": 16, "num_blocks": 2, "kernel_sizes": (3,), **variant}
+    )
     attributes = shared_attributes([{"colour": item % 4, "shape": item % 5} for item in range(NUM_ITEMS)])
     model = SequenceModel(config, attributes if "attributes" in variant else None).eval()
     with torch.no_grad():

@@ -49,7 +49,7 @@ def test_item_with_the_attributes_that_a_state_points_at_comes_first(sets: Path,
     """The state of every history is the vector of green: a green item scores 1, others 0."""
     cold = hold_out(benchmark_source("walk", sets, tmp_path), "walk", tmp_path / "data")
     table = shared_attributes(cold.data.attributes)
-    config = ModelConfig(27, 10, dim=8, num_blocks=1, head="none", attributes="embedding")
+    config = ModelConfig(num_items=27, max_length=10, dim=8, num_blocks=1, head="none", attributes="embedding")
     attention = SequenceModel(config, table).eval()
     vectors_AD = attention.attribute_vectors()
     assert vectors_AD is not None
@@ -75,7 +75,9 @@ def test_kept_places_hold_new_items_whatever_the_model_says(sets: Path, tmp_path
     """All vectors are equal: a list of ten by rank holds the first ten known items, and one place of it is kept."""
     cold = hold_out(benchmark_source("walk", sets, tmp_path), "walk", tmp_path / "data")
     table = shared_attributes(cold.data.attributes)
-    attention = SequenceModel(ModelConfig(27, 10, dim=8, num_blocks=1, attributes="embedding"), table).eval()
+    attention = SequenceModel(
+        ModelConfig(num_items=27, max_length=10, dim=8, num_blocks=1, attributes="embedding"), table
+    ).eval()
     with torch.no_grad():
         attention.item_embedding.weight.zero_()
         vectors_AD = attention.attribute_vectors()

@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> PreparedData:
 
 
 def test_live_rules_find_the_new_item_and_frozen_ones_do_not(data: PreparedData) -> None:
-    attention = SequenceModel(ModelConfig(data.num_items, 10, dim=8, num_blocks=1)).eval()
+    attention = SequenceModel(ModelConfig(num_items=data.num_items, max_length=10, dim=8, num_blocks=1)).eval()
     rules = learn_rules(data.train, data.num_items, followers=20)
     found = replay(data, FusedModel(attention, rules, 0.9))
     assert found.is_new.mean() > 0.1
@@ -58,6 +58,6 @@ def test_live_rules_find_the_new_item_and_frozen_ones_do_not(data: PreparedData)
 
 
 def test_model_without_rules_has_nothing_to_replay(data: PreparedData) -> None:
-    attention = SequenceModel(ModelConfig(data.num_items, 10, dim=8, num_blocks=1)).eval()
+    attention = SequenceModel(ModelConfig(num_items=data.num_items, max_length=10, dim=8, num_blocks=1)).eval()
     with pytest.raises(BenchmarkError, match="gave the rules no share"):
         replay(data, FusedModel(attention, None, 0))

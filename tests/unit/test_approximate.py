@@ -50,7 +50,7 @@ def without_rules() -> FusedModel:
 
 def with_times_and_types() -> FusedModel:
     torch.manual_seed(0)
-    config = ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=16, time_bias=True, event_types=True)
+    config = ModelConfig(num_items=NUM_ITEMS, max_length=MAX_LENGTH, dim=16, time_bias=True, event_types=True)
     return FusedModel(SequenceModel(config), None, 0).eval()
 
 

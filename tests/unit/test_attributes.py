@@ -89,7 +89,7 @@ def test_gradient_of_attribute_vectors_is_that_of_the_plain_sum() -> None:
 
 def test_item_vector_is_its_own_and_that_of_its_attributes() -> None:
     torch.manual_seed(0)
-    config = ModelConfig(len(FILMS), 5, dim=8, num_blocks=1, attributes="embedding")
+    config = ModelConfig(num_items=len(FILMS), max_length=5, dim=8, num_blocks=1, attributes="embedding")
     found = SequenceModel(config, shared_attributes(FILMS)).eval()
     assert found.attributes is not None
     vectors = found.attribute_vectors()
@@ -105,11 +105,13 @@ def test_item_vector_is_its_own_and_that_of_its_attributes() -> None:
 @pytest.mark.parametrize("attributes", ["none", "embedding"])
 def test_weights_alone_give_the_model_back(attributes: Attributes) -> None:
     table = None if attributes == "none" else shared_attributes(FILMS)
-    first = SequenceModel(ModelConfig(len(FILMS), 5, dim=8, num_blocks=1, attributes=attributes), table)
+    first = SequenceModel(
+        ModelConfig(num_items=len(FILMS), max_length=5, dim=8, num_blocks=1, attributes=attributes), table
+    )
     second = SequenceModel.of_state(first.config, first.state_dict())
     torch.testing.assert_close(second.item_vectors(), first.item_vectors())
 
 
 def test_attributes_of_other_items_are_refused() -> None:
     with pytest.raises(ValueError, match="attributes of 5 items do not belong to"):
-        SequenceModel(ModelConfig(7, 5, dim=8, attributes="embedding"), shared_attributes(FILMS))
+        SequenceModel(ModelConfig(num_items=7, max_length=5, dim=8, attributes="embedding"), shared_attributes(FILMS))

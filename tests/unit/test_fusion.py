@@ -26,7 +26,9 @@ NUM_ITEMS, MAX_LENGTH = 12, 15
 
 def attention() -> SequenceModel:
     torch.manual_seed(0)
-    return SequenceModel(ModelConfig(NUM_ITEMS, MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
+    return SequenceModel(
+        ModelConfig(num_items=NUM_ITEMS, max_length=MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)
+    ).eval()
 
 
 def ranker_of(model: FusedModel, folder: Path) -> ExactRanker:
@@ -222,7 +224,7 @@ def test_exported_graph_of_a_mixture_ranks_as_the_model_does(tmp_path: Path) -> 
 def test_normaliser_takes_the_likeliest_items_of_a_large_catalogue() -> None:
     """Z of 200 items is the sum over the 128 with the largest exponentials, whatever the rules name."""
     torch.manual_seed(0)
-    large = SequenceModel(ModelConfig(200, MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
+    large = SequenceModel(ModelConfig(num_items=200, max_length=MAX_LENGTH, dim=8, num_blocks=1, num_heads=1)).eval()
     with torch.no_grad():
         large.item_embedding.weight[1:].mul_(5)
     rules = RuleTable(np.zeros((201, 1), np.int32), np.zeros((201, 1), np.float32))

@@ -137,7 +137,7 @@ NUM_ITEMS = CANDIDATES + 20
 
 def reranked_model(*, excludes_seen: bool, returns: float = 0.0) -> FusedModel:
     torch.manual_seed(0)
-    attention = SequenceModel(ModelConfig(NUM_ITEMS, 10, dim=8, num_blocks=1, num_heads=1)).eval()
+    attention = SequenceModel(ModelConfig(num_items=NUM_ITEMS, max_length=10, dim=8, num_blocks=1, num_heads=1)).eval()
     with torch.no_grad():
         attention.item_embedding.weight[1:].mul_(5)
     rng = np.random.default_rng(0)
@@ -294,6 +294,6 @@ def test_candidates_are_collected_in_the_batches_of_evaluation(monkeypatch: pyte
 
 
 def test_reranker_without_rules_is_refused() -> None:
-    attention = SequenceModel(ModelConfig(5, 4, dim=8))
+    attention = SequenceModel(ModelConfig(num_items=5, max_length=4, dim=8))
     with pytest.raises(ValueError, match="belongs to rules"):
         FusedModel(attention, None, 0.0, Reranker(excludes_seen=False), np.zeros((6, 2), np.float32))

@@ -67,7 +67,7 @@ def item_id(item_index: int) -> str:
 def simulated_model(max_length: int, *, num_items: int = MODEL_ITEMS, seed: int = 0) -> FusedModel:
     """Untrained: the state of a history is `LOGIT_SCALE` times the direction of its newest item, roughly."""
     torch.manual_seed(seed)
-    attention = SequenceModel(ModelConfig(num_items, max_length, dim=DIM, head="none"))
+    attention = SequenceModel(ModelConfig(num_items=num_items, max_length=max_length, dim=DIM, head="none"))
     tables = simulated_tables(num_items, seed=seed)
     with torch.no_grad():
         attention.item_embedding.weight.copy_(torch.from_numpy(tables["item_vectors"]))
