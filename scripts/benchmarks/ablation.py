@@ -313,7 +313,7 @@ def _main(options: argparse.Namespace) -> None:
         ):
             table = ablation_table(results, data.name, users)
             head = "\n".join(f"    {command}" for command in commands(results, trained, words))
-            changed = f", every row with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
+            changed = f", trained with {', '.join(f'`{each}`' for each in options.set)}" if options.set else ""
             where = trained_on(run for result in results for run in result.runs)
             reading = f"{READING} {READING_OF_TIME}" if data.split == "temporal" else READING
             section = f"## {data.name}{changed}\n\n{head}\n\n{where}. {reading}\n\n{table}"

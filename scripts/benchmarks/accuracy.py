@@ -123,20 +123,19 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
     """Markdown: what others published on this set, Segue last; empty where nothing is known."""
     published = tomllib.loads(path.read_text(encoding="utf-8"))
-    rows = []
+    rows, some_near = [], False
     for method in published["method"]:
         if found.name in method:
-            near = "near " if found.name in method.get("near", []) else ""
-            rows.append([method["name"], near + " / ".join(map(share, method[found.name]))])
+            is_near = found.name in method.get("near", [])
+            some_near |= is_near
+            rows.append([method["name"], "near " * is_near + " / ".join(map(share, method[found.name]))])
     if not rows:
         return ""
     ours = " / ".join(share(float(np.mean(found.of_seeds(metric)))) for metric in HEADLINES)
     rows.append(["**Segue**, chosen by itself", f"**{ours}**"])
-    table = markdown_table(["HR@10 / NDCG@10 on exactly these files", found.name], rows)
-    return (
-        f"{table}\n\nNear: their file differs in the order of equal timestamps or in the items it keeps. Sources: "
-        f"{', '.join(published['sources'])}."
-    )
+    table = markdown_table(["HR@10 / NDCG@10 published on this file", found.name], rows)
+    near = "Near: their file differs in the order of equal timestamps or in the items it keeps. " if some_near else ""
+    return f"{table}\n\n{near}Sources, on GitHub: {', '.join(published['sources'])}."
 
 
 def section(found: SetAccuracy, command: str) -> str:

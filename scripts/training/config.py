@@ -16,6 +16,18 @@ from scripts.training.negatives import NegativeSource
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 
+_WHOLE = ["max_length", "dim", "num_blocks", "num_heads", "expansion", "num_negatives", "batch_tokens", "accumulation"]
+_WHOLE += ["max_epochs", "patience", "validation_cases", "members"]
+_SHARES = ["dropout", "attention_dropout", "denoise", "average_decay", "tail_budget"]
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **{name: ("at least 1", lambda value: value >= 1) for name in _WHOLE},
+    **{name: ("in [0, 1)", lambda value: 0 <= value < 1) for name in _SHARES},
+    **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
+    **{name: ("0 or more", lambda value: value >= 0) for name in ("weight_decay", "warmup_steps", "followers", "seed")},
+    "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
+}
+"""Of each key that is a number: its range as text and as test."""
+
 
 class ConfigError(ValueError):
     """An experiment that cannot be run as written."""
@@ -68,7 +80,8 @@ class TrainingConfig(ModelShape):
     rerank         a small network reorders the best of the mixture; it learns from an inner hold-out of the training
                    part, about 3 % of its events (of few users the same number each, rounded up), which the model then
                    does not see
-    tail_budget    share of the validation hit rate that may be given up for items of the long tail: see `long_tail`
+    tail_budget    share of the validation hit rate that may be given up so that items of the long tail are shown more
+                   often: what popularity adds to a score is taken off again, as far as that allows
     precision      of matrix products: auto takes bfloat16 where it is faster
     device         auto takes a GPU where there is one
     seed           of weights, dropout, negatives and the order of batches
@@ -183,28 +196,12 @@ def _type_faults(config: TrainingConfig) -> list[str]:
 
 
 def _range_faults(config: TrainingConfig) -> list[str]:
-    """Each range once, as its text and as its test; a value of the wrong type is reported as such and skipped here."""
-    at_least_one = ["max_length", "dim", "num_blocks", "num_heads", "expansion", "num_negatives", "batch_tokens"]
-    at_least_one += ["members", "accumulation", "max_epochs", "patience", "validation_cases"]
-    ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
-        **{name: ("at least 1", lambda value: value >= 1) for name in at_least_one},
-        **{
-            name: ("in [0, 1)", lambda value: 0 <= value < 1)
-            for name in ("dropout", "attention_dropout", "average_decay", "denoise", "tail_budget")
-        },
-        **{name: ("above 0", lambda value: value > 0) for name in ("learning_rate", "clip_norm")},
-        **{
-            name: ("0 or more", lambda value: value >= 0)
-            for name in ("weight_decay", "warmup_steps", "seed", "followers")
-        },
-        "calibration": ("in [0, 1]", lambda value: 0 <= value <= 1),
-    }
-    faults = []
-    for name, (text, holds) in ranges.items():
-        value = getattr(config, name)
-        if isinstance(value, int | float) and not holds(value):
-            faults.append(f"{name} must be {text}, found {value!r}")
-    return faults
+    """A value of the wrong type is reported as such and skipped here."""
+    return [
+        f"{name} must be {text}, found {value!r}"
+        for name, (text, holds) in RANGES.items()
+        if isinstance(value := getattr(config, name), int | float) and not holds(value)
+    ]
 
 
 def _conflicts(config: TrainingConfig) -> list[str]:

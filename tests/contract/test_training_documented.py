@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from scripts.training.config import TrainingConfig
+from scripts.training.config import RANGES, TrainingConfig
 
 FILE = Path(__file__).parent.parent.parent / "docs" / "training.md"
 HEAD = """# What `train` can be told
@@ -18,6 +18,11 @@ the recipe and writes such a file. What the recipe chooses for six public sets: 
 each part is worth: [ablation](benchmarks/ablation.md), [event types](benchmarks/event-types.md) and
 [experiments](experiments.md); what it reaches: [accuracy](benchmarks/accuracy.md). Models of the literature to begin
 with, for `--config`, are in `scripts/configs`.
+
+`--resume` goes on where an interrupted run stopped, from its last whole epoch, and ends with the weights of a run that
+was never interrupted. `--refit` trains once more on everything, the validation and test items included, for as many
+epochs as were best before: `export` then ships those weights with the figures of the measured ones. `--tracker` writes
+TensorBoard files (default) or an MLflow database, or `none`.
 
 | key | default | values | meaning |
 |---|---|---|---|
@@ -36,8 +41,11 @@ def text() -> str:
     for field in dataclasses.fields(TrainingConfig):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
         choices = ", ".join(f"`{value}`" for value in get_args(types[field.name]) if isinstance(value, str))
-        values = choices or ("`true`, `false`" if types[field.name] is bool else "")
-        rows.append(f"| `{field.name}` | `{str(default).lower()}` | {values} | {said.get(field.name, '')} |\n")
+        if types[field.name] is bool:
+            choices = "`true`, `false`"
+        elif field.name in RANGES:
+            choices = RANGES[field.name][0]
+        rows.append(f"| `{field.name}` | `{str(default).lower()}` | {choices} | {said.get(field.name, '')} |\n")
     return HEAD + "".join(rows)
 
 
