@@ -1,6 +1,7 @@
 """The serving benchmark's parts over a small simulated catalogue: real service, real wrk."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
-from scripts.benchmarks.serving import peer
+from scripts.benchmarks.errors import BenchmarkError
+from scripts.benchmarks.serving import peer, rows
 from scripts.benchmarks.serving.command import HEAD, table
 from scripts.benchmarks.serving.load import Load, closed_loop, open_loop
 from scripts.benchmarks.serving.rows import (
@@ -18,10 +20,12 @@ from scripts.benchmarks.serving.rows import (
     NUM_USERS,
     SMALL,
     USERS,
+    Bench,
     Row,
     item_ids,
     recommend_bodies,
     recommend_calls,
+    trained_model,
 )
 from scripts.benchmarks.serving.services import drawn_items, empty_route, fill_histories, post, service
 from scripts.benchmarks.serving.simulated import NUM_CATEGORIES, promote, write_simulated_artifact
@@ -73,6 +77,24 @@ def test_service_is_loaded_and_measured(artifacts: Path, tmp_path: Path) -> None
             assert post(empty.url, "/recommend", {}) == answer
 
 
+def test_a_version_of_ones_own_is_measured_beside_the_simulated_one(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed")
+    monkeypatch.setattr(rows, "SMALL", 2000)
+    found = list(trained_model(Bench(tmp_path, 1, trained=artifacts)))
+    assert [row.work.partition(" items")[0] for row in found] == ["trained, 1,500", "simulated, 2,000"] * 2
+    assert all(row.load is not None and row.load.num_failed == 0 for row in found)
+    assert re.match(r"\d\.\d\d × simulated", found[0].also)
+
+
+def test_a_folder_without_a_live_version_is_not_measured(artifacts: Path, tmp_path: Path) -> None:
+    shutil.copytree(artifacts / "one", tmp_path / "one")
+    with pytest.raises(BenchmarkError, match=r"no version of .* is live; promote one"):
+        list(trained_model(Bench(tmp_path, 1, trained=tmp_path)))
+
+
 # Stands in for LibRecommender: knows the items that its data name, and which of them user 0 has seen.
 PEER = """
 import json, signal, sys
@@ -113,11 +135,11 @@ def test_one_item_in_a_hundred_has_a_category(artifacts: Path) -> None:
 
 
 def test_rows_become_lines_of_a_table() -> None:
-    rows = [
+    some = [
         Row("asked", "p50 < 5 ms", Load(1000.4, 1.234, 2, 3, 0, 0.5, "the client was late"), "2 × as fast"),
         Row("memory", "", None, "3 MB"),
     ]
-    head, _, first, second = table(rows).splitlines()
+    head, _, first, second = table(some).splitlines()
     assert head == f"| {' | '.join(HEAD)} |"
     assert first == "| asked | p50 < 5 ms | 1,000 | 1.23 | 2.00 | 3.00 | 0 | 0.50 | 2 × as fast, the client was late |"
     assert second == "| memory |  |  |  |  |  |  |  | 3 MB |"

@@ -17,6 +17,7 @@ from scripts.benchmarks.serving.rows import (
     large_catalogue,
     medium_catalogue,
     small_catalogue,
+    trained_model,
 )
 
 PAGE = Path("docs/benchmarks/serving.md")
@@ -28,6 +29,7 @@ GROUPS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]]]] = {
     "medium": ("100,000 items", medium_catalogue),
     "large": ("1,000,000 items", large_catalogue),
     "curves": ("Cost curves", curves),
+    "trained": ("A trained model", trained_model),
     "huge": ("10,000,000 items", huge_catalogue),
     "peer": ("Beside LibRecommender's libserving", beside_libserving),
 }
@@ -36,9 +38,16 @@ HEAD = ["", "target", "requests/s", "p50 ms", "p90 ms", "p99 ms", "failed", "cor
 
 def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subjects.add_parser("serving", help="latency, throughput and memory of the service, against targets")
-    parser.add_argument("--only", choices=GROUPS, nargs="+", help="default all but huge, peer with --peer-python")
+    parser.add_argument(
+        "--only",
+        choices=GROUPS,
+        nargs="+",
+        help="default all but huge, peer with --peer-python, trained with --trained",
+    )
     parser.add_argument("--peer-python", type=Path, metavar="PYTHON",
                         help="of an environment in which LibRecommender serves: measure it too")  # fmt: skip
+    parser.add_argument("--trained", type=Path, metavar="FOLDER",
+                        help="of artifacts with a live version, say model_artifacts: measure it too")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the longest load, default %(default)s")
     parser.add_argument("--quick", action="store_const", dest="seconds", const=QUICK_SECONDS,
                         help=f"--seconds {QUICK_SECONDS:g}: to see that it runs")  # fmt: skip
@@ -48,8 +57,8 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _run(options: argparse.Namespace) -> None:
     with TemporaryDirectory(prefix="segue-") as folder:
-        bench = Bench(Path(folder), options.seconds, options.peer_python)
-        for name in options.only or _usual(options.peer_python):
+        bench = Bench(Path(folder), options.seconds, options.peer_python, options.trained)
+        for name in options.only or _usual(options):
             title, measure = GROUPS[name]
             began = conditions(options.seconds)
             print(f"{title}\n{began}", flush=True)
@@ -58,9 +67,10 @@ def _run(options: argparse.Namespace) -> None:
     print(options.page)
 
 
-def _usual(peer_python: Path | None) -> list[str]:
+def _usual(options: argparse.Namespace) -> list[str]:
     """Ten million items take half an hour and 8 GB of memory."""
-    return [name for name in GROUPS if name != "huge" and (name != "peer" or peer_python is not None)]
+    needed = {"huge": None, "peer": options.peer_python, "trained": options.trained}
+    return [name for name in GROUPS if needed.get(name, True) is not None]
 
 
 def _printed(rows: Iterable[Row]) -> Iterator[Row]:

@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -12,7 +12,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from app.artifacts.registry import load_model
+from app.artifacts.manifest import VOCABULARY_FILE, read_manifest
+from app.artifacts.registry import load_model, read_current
+from app.artifacts.vocabulary import ItemVocabulary
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.open_loop import Call, constant_moments, run_open_loop
 from scripts.benchmarks.serving.load import Load, closed_loop, load_of, open_loop
@@ -32,6 +34,8 @@ FILTER = {"field": "category", "op": "eq", "value": "category 7"}
 """One of a hundred categories."""
 RELOAD_WINDOW_S = 2.0
 NUM_HISTORIES = 200
+SHAPE = ("dim", "members", "temporal", "rerank")
+"""Of a training: what a request to its model costs depends on."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,14 @@ class Row:
 class Bench:
     """Artifacts are written when they are first asked for, all in one folder that goes at the end."""
 
-    def __init__(self, folder: Path, seconds: float, peer_python: Path | None = None) -> None:
-        """peer_python: of an environment in which LibRecommender is installed."""
+    def __init__(
+        self, folder: Path, seconds: float, peer_python: Path | None = None, trained: Path | None = None
+    ) -> None:
+        """peer_python: of an environment in which LibRecommender is installed; trained: a folder of artifacts with a
+        live version."""
         self.seconds = seconds
         self.peer_python = peer_python
+        self.trained = trained
         self._folder = folder
 
     def artifacts(self, num_items: int) -> Path:
@@ -60,17 +68,20 @@ class Bench:
             promote(artifacts, "one")
         return artifacts
 
-    @contextmanager
-    def service(self, num_items: int, *, workers: int = 1) -> Iterator[Running]:
-        """With 500 users, each with 50 events. Without live rules, which would first learn from these events for
-        minutes; what they cost is a benchmark of its own."""
-        artifacts = self.artifacts(num_items)
-        with (
-            TemporaryDirectory() as data,
-            service(artifacts, Path(data), workers=workers, live_rules="false") as running,
-        ):
-            fill_histories(running.url, USERS, item_ids(num_items), EVENTS_PER_USER)
-            yield running
+    def service(self, num_items: int, *, workers: int = 1) -> AbstractContextManager[Running]:
+        return filled_service(self.artifacts(num_items), item_ids(num_items), workers=workers)
+
+
+@contextmanager
+def filled_service(artifacts: Path, ids: Sequence[str], *, workers: int = 1) -> Iterator[Running]:
+    """With 500 users, each with 50 events. Without live rules, which would first learn from these events for minutes;
+    what they cost is a benchmark of its own."""
+    with (
+        TemporaryDirectory() as data,
+        service(artifacts, Path(data), workers=workers, live_rules="false") as running,
+    ):
+        fill_histories(running.url, USERS, ids, EVENTS_PER_USER)
+        yield running
 
 
 def item_ids(num_items: int) -> list[str]:
@@ -148,6 +159,29 @@ def _overload(bench: Bench, running: Running, rate: float) -> Row:
         load_of(samples[~is_refused], seconds, cores),
         f"{len(refused) / len(samples):.0%} refused with 503, p99 {refused.percentile(99):.1f} ms",
     )
+
+
+def trained_model(bench: Bench) -> Iterator[Row]:
+    """A trained version beside the simulated one, in turns. Its items are drawn by their place in the vocabulary."""
+    if bench.trained is None:
+        raise BenchmarkError("name a folder of artifacts with a live version: --trained")
+    version = read_current(bench.trained)
+    if version is None:
+        raise BenchmarkError(f"no version of {bench.trained} is live; promote one")
+    manifest = read_manifest(bench.trained / version)
+    ids = list(ItemVocabulary.read(bench.trained / version / VOCABULARY_FILE))
+    keys = ", ".join(f"`{key}={value}`" for key, value in manifest.training.items() if key in SHAPE)
+    ours, other = f"trained, {manifest.num_items:,} items", f"simulated, {SMALL:,} items"
+    with filled_service(bench.trained, ids) as trained, bench.service(SMALL) as simulated:
+        load, simulated_load, ratio = turn_by_turn(
+            lambda seconds: closed_loop(trained, "/recommend", recommend_bodies(), seconds),
+            lambda seconds: closed_loop(simulated, "/recommend", recommend_bodies(), seconds),
+            max(2.0, bench.seconds / 4),
+        )
+        yield Row(f"{ours}, `/recommend`, closed loop, one worker", "", load, f"{ratio:.2f} × simulated; {keys}")
+        yield Row(f"{other}, the same", "", simulated_load)
+        for name, running in ((ours, trained), (other, simulated)):
+            yield Row(f"{name}, 100 requests/s", "", open_loop(running, recommend_calls(), 100, bench.seconds / 2))
 
 
 def turn_by_turn(
