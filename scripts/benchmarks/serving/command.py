@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _usual(options: argparse.Namespace) -> list[str]:
-    """Ten million items take half an hour and 8 GB of memory."""
+    """Ten million items take half an hour and 8 GB of memory; two groups need what only the caller can name."""
     needed = {"huge": None, "peer": options.peer_python, "trained": options.trained}
     return [name for name in GROUPS if needed.get(name, True) is not None]
 
