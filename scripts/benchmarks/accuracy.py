@@ -128,7 +128,7 @@ def published_table(found: SetAccuracy, path: Path = PUBLISHED_FILE) -> str:
         if found.name in method:
             is_near = found.name in method.get("near", [])
             some_near |= is_near
-            rows.append([method["name"], "near " * is_near + " / ".join(map(share, method[found.name]))])
+            rows.append([method["name"], ("near " if is_near else "") + " / ".join(map(share, method[found.name]))])
     if not rows:
         return ""
     ours = " / ".join(share(float(np.mean(found.of_seeds(metric)))) for metric in HEADLINES)

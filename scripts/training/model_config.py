@@ -11,7 +11,7 @@ ContextInput = Literal["timestamps_ms", "event_types", "target_type"]
 Attributes = Literal["none", "embedding"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """What an experiment says of its model; `config.TrainingConfig` explains each key."""
 

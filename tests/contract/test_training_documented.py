@@ -43,8 +43,10 @@ def text() -> str:
         choices = ", ".join(f"`{value}`" for value in get_args(types[field.name]) if isinstance(value, str))
         if types[field.name] is bool:
             choices = "`true`, `false`"
-        elif field.name in RANGES:
+        elif types[field.name] in (int, float):
             choices = RANGES[field.name][0]
+        elif types[field.name] == tuple[int, ...]:
+            choices = "each at least 1"
         rows.append(f"| `{field.name}` | `{str(default).lower()}` | {choices} | {said.get(field.name, '')} |\n")
     return HEAD + "".join(rows)
 

@@ -12,7 +12,7 @@ import pytest
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
 from scripts.benchmarks.errors import BenchmarkError
-from scripts.benchmarks.serving import peer, rows
+from scripts.benchmarks.serving import peer, rows, simulated
 from scripts.benchmarks.serving.command import HEAD, table
 from scripts.benchmarks.serving.load import Load, closed_loop, open_loop
 from scripts.benchmarks.serving.rows import (
@@ -78,13 +78,24 @@ def test_service_is_loaded_and_measured(artifacts: Path, tmp_path: Path) -> None
 
 
 def test_a_version_of_ones_own_is_measured_beside_the_simulated_one(
-    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if shutil.which("wrk") is None:
         pytest.skip("wrk is not installed")
+    monkeypatch.setattr(simulated, "item_id", lambda index: f"own-{index}")
+    write_simulated_artifact(tmp_path / "own", 300, version="one")
+    promote(tmp_path / "own", "one")
+    monkeypatch.undo()
     monkeypatch.setattr(rows, "SMALL", 2000)
-    found = list(trained_model(Bench(tmp_path, 1, trained=artifacts)))
-    assert [row.work.partition(" items")[0] for row in found] == ["trained, 1,500", "simulated, 2,000"] * 2
+    drawn_from: list[list[str]] = []
+    monkeypatch.setattr(
+        rows,
+        "fill_histories",
+        lambda url, users, ids, num: (drawn_from.append(ids), fill_histories(url, users, ids, num)),
+    )
+    found = list(trained_model(Bench(tmp_path, 1, trained=tmp_path / "own")))
+    assert drawn_from == [[f"own-{index}" for index in range(1, 301)], item_ids(2000)], "the popular ones first"
+    assert [row.work.partition(" items")[0] for row in found] == ["trained, 300", "simulated, 2,000"] * 2
     assert all(row.load is not None and row.load.num_failed == 0 for row in found)
     assert re.match(r"\d\.\d\d × simulated", found[0].also)
 

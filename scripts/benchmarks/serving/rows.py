@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from app.artifacts.manifest import VOCABULARY_FILE, read_manifest
+from app.artifacts.manifest import POPULARITY_FILE, VOCABULARY_FILE, read_manifest
 from app.artifacts.registry import load_model, read_current
 from app.artifacts.vocabulary import ItemVocabulary
 from scripts.benchmarks.errors import BenchmarkError
@@ -162,14 +162,16 @@ def _overload(bench: Bench, running: Running, rate: float) -> Row:
 
 
 def trained_model(bench: Bench) -> Iterator[Row]:
-    """A trained version beside the simulated one, in turns. Its items are drawn by their place in the vocabulary."""
+    """A trained version beside the simulated one, in turns; histories are drawn from the popular items of either."""
     if bench.trained is None:
         raise BenchmarkError("name a folder of artifacts with a live version: --trained")
     version = read_current(bench.trained)
     if version is None:
         raise BenchmarkError(f"no version of {bench.trained} is live; promote one")
     manifest = read_manifest(bench.trained / version)
-    ids = list(ItemVocabulary.read(bench.trained / version / VOCABULARY_FILE))
+    vocabulary = list(ItemVocabulary.read(bench.trained / version / VOCABULARY_FILE))
+    events_V = np.load(bench.trained / version / POPULARITY_FILE, allow_pickle=False)
+    ids = [vocabulary[place] for place in np.argsort(-events_V[1:], kind="stable")]
     keys = ", ".join(f"`{key}={value}`" for key, value in manifest.training.items() if key in SHAPE)
     ours, other = f"trained, {manifest.num_items:,} items", f"simulated, {SMALL:,} items"
     with filled_service(bench.trained, ids) as trained, bench.service(SMALL) as simulated:
