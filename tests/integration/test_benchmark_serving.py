@@ -11,6 +11,7 @@ import pytest
 
 from app.artifacts.registry import load_model
 from app.ranking.ranker import ItemSequence
+from scripts import benchmark
 from scripts.benchmarks.errors import BenchmarkError
 from scripts.benchmarks.serving import peer, rows, simulated
 from scripts.benchmarks.serving.command import HEAD, table
@@ -104,6 +105,12 @@ def test_a_folder_without_a_live_version_is_not_measured(artifacts: Path, tmp_pa
     shutil.copytree(artifacts / "one", tmp_path / "one")
     with pytest.raises(BenchmarkError, match=r"no version of .* is live; promote one"):
         list(trained_model(Bench(tmp_path, 1, trained=tmp_path)))
+
+
+def test_what_lacks_its_option_is_refused_before_anything_is_measured(capfd: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["serving", "--only", "small", "trained"]) == 1
+    out, error = capfd.readouterr()
+    assert (out, error) == ("", "benchmark: --only trained needs --trained too; --help says what it names\n")
 
 
 # Stands in for LibRecommender: knows the items that its data name, and which of them user 0 has seen.

@@ -30,8 +30,7 @@ PEER_SCRIPT = Path(__file__).parents[1] / "peers" / "librecommender_als.py"
 
 def beside_libserving(bench: Bench) -> Iterator[Row]:
     """As many items, the same histories, what was seen left out by both; each with a store of its own."""
-    if bench.peer_python is None:
-        raise BenchmarkError("name an environment with LibRecommender: --peer-python")
+    assert bench.peer_python is not None  # noqa: S101 - the command sees to it
     name = _peer_name(bench.peer_python)
     bodies = [json.dumps({"user": user, "n_rec": 10}).encode() for user in range(NUM_USERS)]
     with bench.service(SMALL) as us, libserving(bench.peer_python) as peer:

@@ -163,8 +163,7 @@ def _overload(bench: Bench, running: Running, rate: float) -> Row:
 
 def trained_model(bench: Bench) -> Iterator[Row]:
     """A trained version beside the simulated one, in turns; histories are drawn from the popular items of either."""
-    if bench.trained is None:
-        raise BenchmarkError("name a folder of artifacts with a live version: --trained")
+    assert bench.trained is not None  # noqa: S101 - the command sees to it
     version = read_current(bench.trained)
     if version is None:
         raise BenchmarkError(f"no version of {bench.trained} is live; promote one")
