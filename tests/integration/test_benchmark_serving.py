@@ -94,7 +94,7 @@ def test_a_version_of_ones_own_is_measured_beside_the_simulated_one(
         "fill_histories",
         lambda url, users, ids, num: (drawn_from.append(ids), fill_histories(url, users, ids, num)),
     )
-    found = list(trained_model(Bench(tmp_path, 1, trained=tmp_path / "own")))
+    found = list(trained_model(Bench(tmp_path, 1), tmp_path / "own"))
     assert drawn_from == [[f"own-{index}" for index in range(1, 301)], item_ids(2000)], "the popular ones first"
     assert [row.work.partition(" items")[0] for row in found] == ["trained, 300", "simulated, 2,000"] * 2
     assert all(row.load is not None and row.load.num_failed == 0 for row in found)
@@ -104,7 +104,7 @@ def test_a_version_of_ones_own_is_measured_beside_the_simulated_one(
 def test_a_folder_without_a_live_version_is_not_measured(artifacts: Path, tmp_path: Path) -> None:
     shutil.copytree(artifacts / "one", tmp_path / "one")
     with pytest.raises(BenchmarkError, match=r"no version of .* is live; promote one"):
-        list(trained_model(Bench(tmp_path, 1, trained=tmp_path)))
+        list(trained_model(Bench(tmp_path, 1), tmp_path))
 
 
 def test_what_lacks_its_option_is_refused_before_anything_is_measured(capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from scripts.benchmarks.serving.rows import (
 PAGE = Path("docs/benchmarks/serving.md")
 SECONDS = 20.0
 QUICK_SECONDS = 4.0
-GROUPS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]]]] = {
+GROUPS: dict[str, tuple[str, Callable[..., Iterator[Row]]]] = {
     "constant": ("12,000 items at a constant rate", constant_rate),
     "small": ("12,000 items", small_catalogue),
     "medium": ("100,000 items", medium_catalogue),
@@ -59,31 +59,30 @@ def register(subjects: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _run(options: argparse.Namespace) -> None:
     groups = _groups(options)
     with TemporaryDirectory(prefix="segue-") as folder:
-        bench = Bench(Path(folder), options.seconds, options.peer_python, options.trained)
-        for name in groups:
+        bench = Bench(Path(folder), options.seconds)
+        for name, named in groups.items():
             title, measure = GROUPS[name]
             began = conditions(options.seconds)
             print(f"{title}\n{began}", flush=True)
-            rows = list(_printed(measure(bench)))
+            rows = list(_printed(measure(bench, *named)))
             write_section(options.page, name, f"{began}\n\n{table(rows)}")
     print(options.page)
 
 
-def _groups(options: argparse.Namespace) -> list[str]:
-    """Those asked for; or all but those that need what was not named, and ten million items, which take half an hour
-    and 8 GB of memory.
+def _groups(options: argparse.Namespace) -> dict[str, tuple[Path, ...]]:
+    """Those asked for, each with what an option names for it; or all but those that need what was not named, and ten
+    million items, which take half an hour and 8 GB of memory.
 
     Raises:
         BenchmarkError: one was asked for that needs what was not named.
     """
     needs = {"peer": ("--peer-python", options.peer_python), "trained": ("--trained", options.trained)}
     without = {name: option for name, (option, value) in needs.items() if value is None}
-    if options.only is None:
-        return [name for name in GROUPS if name != "huge" and name not in without]
-    for name in options.only:
+    names = options.only or [name for name in GROUPS if name != "huge" and name not in without]
+    for name in names:
         if name in without:
             raise BenchmarkError(f"--only {name} needs {without[name]} too; --help says what it names")
-    return list(options.only)
+    return {name: (needs[name][1],) if name in needs else () for name in names}
 
 
 def _printed(rows: Iterable[Row]) -> Iterator[Row]:

@@ -28,12 +28,12 @@ PACKAGES = ("LibRecommender", "sanic", "faiss-cpu", "redis")
 PEER_SCRIPT = Path(__file__).parents[1] / "peers" / "librecommender_als.py"
 
 
-def beside_libserving(bench: Bench) -> Iterator[Row]:
-    """As many items, the same histories, what was seen left out by both; each with a store of its own."""
-    assert bench.peer_python is not None  # noqa: S101 - the command sees to it
-    name = _peer_name(bench.peer_python)
+def beside_libserving(bench: Bench, python: Path) -> Iterator[Row]:
+    """As many items, the same histories, what was seen left out by both; each with a store of its own. LibRecommender
+    is installed in the environment of `python`."""
+    name = _peer_name(python)
     bodies = [json.dumps({"user": user, "n_rec": 10}).encode() for user in range(NUM_USERS)]
-    with bench.service(SMALL) as us, libserving(bench.peer_python) as peer:
+    with bench.service(SMALL) as us, libserving(python) as peer:
         ours, theirs, ratio = turn_by_turn(
             lambda seconds: closed_loop(us, "/recommend", recommend_bodies(), seconds),
             lambda seconds: closed_loop(peer, "/embed/recommend", bodies, seconds),

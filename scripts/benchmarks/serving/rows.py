@@ -51,14 +51,8 @@ class Row:
 class Bench:
     """Artifacts are written when they are first asked for, all in one folder that goes at the end."""
 
-    def __init__(
-        self, folder: Path, seconds: float, peer_python: Path | None = None, trained: Path | None = None
-    ) -> None:
-        """peer_python: of an environment in which LibRecommender is installed; trained: a folder of artifacts with a
-        live version."""
+    def __init__(self, folder: Path, seconds: float) -> None:
         self.seconds = seconds
-        self.peer_python = peer_python
-        self.trained = trained
         self._folder = folder
 
     def artifacts(self, num_items: int) -> Path:
@@ -161,19 +155,19 @@ def _overload(bench: Bench, running: Running, rate: float) -> Row:
     )
 
 
-def trained_model(bench: Bench) -> Iterator[Row]:
-    """A trained version beside the simulated one, in turns; histories are drawn from the popular items of either."""
-    assert bench.trained is not None  # noqa: S101 - the command sees to it
-    version = read_current(bench.trained)
+def trained_model(bench: Bench, artifacts: Path) -> Iterator[Row]:
+    """The live version of a folder of artifacts beside the simulated one, in turns; histories are drawn from the
+    popular items of either."""
+    version = read_current(artifacts)
     if version is None:
-        raise BenchmarkError(f"no version of {bench.trained} is live; promote one")
-    manifest = read_manifest(bench.trained / version)
-    vocabulary = list(ItemVocabulary.read(bench.trained / version / VOCABULARY_FILE))
-    events_V = np.load(bench.trained / version / POPULARITY_FILE, allow_pickle=False)
+        raise BenchmarkError(f"no version of {artifacts} is live; promote one")
+    manifest = read_manifest(artifacts / version)
+    vocabulary = list(ItemVocabulary.read(artifacts / version / VOCABULARY_FILE))
+    events_V = np.load(artifacts / version / POPULARITY_FILE, allow_pickle=False)
     ids = [vocabulary[place] for place in np.argsort(-events_V[1:], kind="stable")]
     keys = ", ".join(f"`{key}={value}`" for key, value in manifest.training.items() if key in SHAPE)
     ours, other = f"trained, {manifest.num_items:,} items", f"simulated, {SMALL:,} items"
-    with filled_service(bench.trained, ids) as trained, bench.service(SMALL) as simulated:
+    with filled_service(artifacts, ids) as trained, bench.service(SMALL) as simulated:
         load, simulated_load, ratio = turn_by_turn(
             lambda seconds: closed_loop(trained, "/recommend", recommend_bodies(), seconds),
             lambda seconds: closed_loop(simulated, "/recommend", recommend_bodies(), seconds),
